@@ -1,0 +1,94 @@
+"""The two kinds of image stacks that the service works on: CT volumes in HU, and plain pictures.
+
+Slices are in anatomical order, head to feet, and every shown slice has the patient's left on the right of the
+picture and the front at the top, whatever way the scanner wrote them.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class CTVolume:
+    """One CT series in Hounsfield units on a regular grid, in canonical order.
+
+    ``voxels_zyx_hu`` is int16 or float32 of shape (slices, rows, columns): slices run head to feet, rows front to
+    back, columns the patient's right to left. ``affine_lps`` is 4x4 and maps (slice, row, column, 1) to DICOM patient
+    coordinates in millimetres (x to the left, y to the back, z to the head); its first column may be oblique to the
+    slice plane (gantry tilt). It is None for a single slice, whose distance to a next one nobody knows.
+
+    Raises ValueError when the array is not 3-D or the affine is not a 4x4 matrix of finite numbers.
+    """
+
+    voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32]
+    affine_lps: NDArray[np.float64] | None
+
+    def __post_init__(self) -> None:
+        if self.voxels_zyx_hu.ndim != 3 or 0 in self.voxels_zyx_hu.shape:
+            raise ValueError("a CT volume has three axes, none of them empty")
+        if self.affine_lps is not None and (self.affine_lps.shape != (4, 4) or not np.isfinite(self.affine_lps).all()):
+            raise ValueError("an affine is a 4x4 matrix of finite numbers")
+
+    @property
+    def slice_count(self) -> int:
+        """How many slices there are."""
+        return int(self.voxels_zyx_hu.shape[0])
+
+    @property
+    def shape_yx(self) -> tuple[int, int]:
+        """Rows and columns of a slice."""
+        return int(self.voxels_zyx_hu.shape[1]), int(self.voxels_zyx_hu.shape[2])
+
+    @cached_property
+    def spacing_zyx_mm(self) -> tuple[float, float, float] | None:
+        """Distance between slice planes along their normal, between rows and between columns, in millimetres.
+
+        The product is the volume of a voxel, also when the slices are sheared by gantry tilt.
+        """
+        if self.affine_lps is None:
+            return None
+        row, column = self.affine_lps[:3, 1], self.affine_lps[:3, 2]
+        row_mm, column_mm = float(np.linalg.norm(row)), float(np.linalg.norm(column))
+        voxel_mm3 = abs(float(np.linalg.det(self.affine_lps[:3, :3])))
+        return voxel_mm3 / (row_mm * column_mm), row_mm, column_mm
+
+
+@dataclass(frozen=True)
+class PictureStack:
+    """Plain pictures: no HU, and no spacing unless the sender stated it.
+
+    ``pixels_zyxc`` is uint8 of shape (pictures, rows, columns, 3), RGB, in the order in which they were sent.
+    ``stated_spacing_zyx_mm`` is what the sender said, or None. ``window_hu`` is the HU range that black to white
+    stands for, as the sender said, or None.
+
+    Raises ValueError when the array is not 4-D with three channels.
+    """
+
+    pixels_zyxc: NDArray[np.uint8]
+    stated_spacing_zyx_mm: tuple[float, float, float] | None = None
+    window_hu: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixels_zyxc.ndim != 4 or self.pixels_zyxc.shape[-1] != 3 or 0 in self.pixels_zyxc.shape:
+            raise ValueError("a picture stack has four axes, none of them empty, and three channels")
+
+    @property
+    def slice_count(self) -> int:
+        """How many pictures there are."""
+        return int(self.pixels_zyxc.shape[0])
+
+    @property
+    def shape_yx(self) -> tuple[int, int]:
+        """Rows and columns of a picture."""
+        return int(self.pixels_zyxc.shape[1]), int(self.pixels_zyxc.shape[2])
+
+    @property
+    def spacing_zyx_mm(self) -> tuple[float, float, float] | None:
+        """What the sender stated, in millimetres; never a default."""
+        return self.stated_spacing_zyx_mm
+
+
+ImageStack = CTVolume | PictureStack
