@@ -22,7 +22,7 @@ class TraumaAPIError(Exception):
     code: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
     public_message: ClassVar[str] = "The service failed on this request. Report the request id to its operator."
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
     def __init__(self, detail: str | None = None) -> None:
         self.detail = detail or self.public_message

@@ -47,7 +47,7 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class TriageScores:
-    """``logits`` is float32 (slices, statements) in the order of the statements; ``suspicion`` is float32 (slices,), 0 to 1."""
+    """Both float32: ``logits`` (slices, statements) in the statements' order; ``suspicion`` (slices,), 0 to 1."""
 
     logits: NDArray[np.float32]
     suspicion: NDArray[np.float32]
@@ -124,7 +124,10 @@ class JsonForm:
 class GenerationRequest:
     """What to write: a JSON object with ``form``, else prose.
 
-    Prose is written under a grammar that has no digits: a number can only be a slot, ``{name}``, from ``slots``.
+    ``max_new_tokens`` bounds prose, which may go on only to close an open slot; a form is always written to its end,
+    and must therefore bound all its strings and arrays. Parts of a turn are trimmed and not separated, so neighbouring
+    texts need their own punctuation. Prose is written under a grammar that has no digits: a number can only be a
+    slot, ``{name}``, from ``slots``.
     """
 
     turns: tuple[Turn, ...]
@@ -136,7 +139,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True)
 class Generation:
-    """What was written, and why it ended. ``choice_probabilities`` is by closed field, then by value; each sums to 1."""
+    """What was written, and why it ended. ``choice_probabilities``: by closed field, then by value; each sums to 1."""
 
     text: str
     finish_reason: Literal["stop", "length", "cancelled"]
@@ -160,6 +163,7 @@ class ReaderEngine(Protocol):
         """Write, calling ``on_text`` with each new piece of decoded text as its token is made.
 
         The pieces joined equal the result's text. When ``cancelled`` says yes, the text so far is returned with
-        finish_reason "cancelled" within one token. Raises EngineError.
+        finish_reason "cancelled" within one token. ``use_adapter`` means nothing where no adapter is loaded.
+        Raises EngineError.
         """
         ...

@@ -10,6 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+HUArray = NDArray[np.int16] | NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class CTVolume:
@@ -23,7 +25,7 @@ class CTVolume:
     Raises ValueError when the array is not 3-D or the affine is not a 4x4 matrix of finite numbers.
     """
 
-    voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32]
+    voxels_zyx_hu: HUArray
     affine_lps: NDArray[np.float64] | None
 
     def __post_init__(self) -> None:

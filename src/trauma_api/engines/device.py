@@ -1,0 +1,61 @@
+"""Where a model runs, in which precision, and what happens when its memory is full."""
+
+import gc
+from collections.abc import Callable
+from typing import Literal, TypeVar
+
+import torch
+
+from trauma_api.engines.base import CheckpointError, EngineOutOfMemoryError
+
+Device = Literal["auto", "cpu", "cuda"]
+_Result = TypeVar("_Result")
+
+
+def choose_device(wanted: Device) -> torch.device:
+    """The device to run on. Raises CheckpointError for "cuda" where there is none: the CPU is never taken instead."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError("No CUDA device was found; install a driver and a CUDA build of torch, or ask for cpu.")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 from compute capability 8.0, else float32.
+
+    Gemma 3 overflows in float16, and ``torch.cuda.is_bf16_supported`` also says yes where bfloat16 is emulated.
+    """
+    return torch.bfloat16 if device.type == "cuda" and _has_bfloat16(device) else torch.float32
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """As results state it, for example "float32"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def device_memory_bytes(device: torch.device) -> int | None:
+    """The accelerator's memory; None on a CPU."""
+    return int(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else None
+
+
+def within_memory(work: Callable[[], _Result]) -> _Result:
+    """Run ``work``; when the device's memory is full, free what can be freed and raise EngineOutOfMemoryError.
+
+    The recovery stands outside the except block because the exception keeps the frames, and so the tensors, alive
+    (https://github.com/pytorch/pytorch/issues/18853).
+    """
+    try:
+        return work()
+    except torch.OutOfMemoryError:
+        pass
+    gc.collect()
+    torch.cuda.empty_cache()
+    raise EngineOutOfMemoryError("The device's memory was full; what the engine held for this input has been freed.")
+
+
+def limit_threads(count: int) -> None:
+    """Use at most ``count`` CPU threads for each operation, in this whole process."""
+    torch.set_num_threads(count)

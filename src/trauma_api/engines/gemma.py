@@ -1,0 +1,204 @@
+"""The reader: Gemma 3 looks at several pictures together and writes JSON or prose under a grammar."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import TemplateError
+from PIL import Image
+from transformers import DynamicCache
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from trauma_api.engines.base import CheckpointError, EngineError, EngineInfo, Generation, GenerationRequest, Turn
+from trauma_api.engines.checkpoints import open_checkpoint
+from trauma_api.engines.constrained import Grammars, fill_form
+from trauma_api.engines.decoding import FinishReason, ModelState, write_prose
+from trauma_api.engines.device import (
+    Device,
+    choose_device,
+    choose_dtype,
+    dtype_name,
+    within_memory,
+)
+from trauma_api.engines.gemma_loading import Quantization, attach_adapter, load_model, load_processor
+from trauma_api.engines.streaming import TextStream
+
+IMAGES_AT_ONCE = 4
+"""Pictures that go through the vision tower together: 85 at 896 pixels would need gigabytes of activations."""
+
+_END_OF_TURN = "<end_of_turn>"
+_ROUND_TRIP = '{"liver":"low_grade","bowel_and_mesentery":"absent"}'
+
+
+def ignore_text(_text: str) -> None:
+    """For callers that want the whole text only."""
+
+
+def never() -> bool:
+    """For callers that do not cancel."""
+    return False
+
+
+class GemmaReader:
+    """Implements ReaderEngine with ``Gemma3ForConditionalGeneration``. One thread at a time may call it.
+
+    The adapter, where there is one, is on for a request with ``use_adapter`` and off for any other.
+    """
+
+    def __init__(self, model: Any, processor: Any, info: EngineInfo, *, adapter: Any | None = None) -> None:
+        """``adapter`` is PEFT's handle on an adapter that was put into ``model``."""
+        self._model, self._processor, self._info, self._adapter = model, processor, info, adapter
+        self._tokenizer = processor.tokenizer
+        self._stop_tokens = _stop_tokens(model, self._tokenizer)
+        vocabulary = model.config.get_text_config().vocab_size
+        self._grammars = Grammars(self._tokenizer, vocabulary, sorted(self._stop_tokens))
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str,
+        *,
+        adapter: str | None = None,
+        quantization: Quantization = "none",
+        device: Device = "auto",
+        token: str | None = None,
+        cache_dir: Path | None = None,
+    ) -> "GemmaReader":
+        """Load a local folder or hub id, and a LoRA adapter's. Raises CheckpointError."""
+        found = open_checkpoint(checkpoint, "reader", token=token, cache_dir=cache_dir)
+        place = choose_device(device)
+        processor = load_processor(found)
+        model = load_model(found, place, quantization)
+        handle = None if adapter is None else attach_adapter(model, adapter, token=token, cache_dir=cache_dir)
+        dtype = dtype_name(choose_dtype(place))
+        info = found.engine_info(place, dtype if quantization == "none" else f"{quantization}/{dtype}", adapter)
+        reader = cls(model, processor, info, adapter=handle)
+        reader._require_round_trip()
+        return reader
+
+    @property
+    def info(self) -> EngineInfo:
+        """Where the results come from."""
+        return self._info
+
+    def generate(
+        self,
+        request: GenerationRequest,
+        on_text: Callable[[str], None] = ignore_text,
+        cancelled: Callable[[], bool] = never,
+    ) -> Generation:
+        """Write, calling ``on_text`` with each new piece of decoded text as its token is made.
+
+        ``max_new_tokens`` bounds prose. A form is always written to its end, which its schema bounds.
+        Raises EngineError, and EngineOutOfMemoryError where the device's memory is full.
+        """
+        return within_memory(lambda: self._generate(request, on_text, cancelled))
+
+    @torch.inference_mode()
+    def _generate(
+        self, request: GenerationRequest, on_text: Callable[[str], None], cancelled: Callable[[], bool]
+    ) -> Generation:
+        stream = TextStream(self._tokenizer.backend_tokenizer, on_text)
+        inputs = self._prompt(request.turns)
+        choices: dict[str, dict[str, float]] = {}
+        finish: FinishReason = "cancelled"
+        with self._adapter_for(request):
+            state = self._prefill(inputs, cancelled)
+            if state is not None and request.form is not None:
+                guide = self._grammars.form(request.form)
+                finish, choices = fill_form(state, request.form, guide, stream, self._encode, cancelled)
+            elif state is not None:
+                prose = self._grammars.prose(request.slots)
+                finish = write_prose(state, prose, stream, self._stop_tokens, request.max_new_tokens, cancelled)
+        return Generation(
+            text=stream.text,
+            finish_reason=finish,
+            prompt_tokens=inputs["input_ids"].shape[1],
+            new_tokens=stream.token_count,
+            choice_probabilities=choices,
+        )
+
+    def _adapter_for(self, request: GenerationRequest) -> AbstractContextManager[None]:
+        if self._adapter is None or request.use_adapter:
+            return nullcontext()
+        switched_off: AbstractContextManager[None] = self._adapter.disable_adapter()
+        return switched_off
+
+    def _prompt(self, turns: tuple[Turn, ...]) -> Any:
+        """The processor's tensors. Text that spells a control token stays text, so no question can open a turn."""
+        try:
+            return self._processor.apply_chat_template(
+                [{"role": turn.role, "content": list(_content(turn))} for turn in turns],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+                sanitize_control_tokens=True,
+            )
+        except TemplateError as error:
+            raise EngineError(f"The reader's chat template refuses these turns: {error}") from error
+
+    def _prefill(self, inputs: Any, cancelled: Callable[[], bool]) -> ModelState | None:
+        """The state after the prompt; None when cancelled on the way."""
+        config = self._model.config.get_text_config()
+        tokens = inputs["input_ids"].to(self._model.device)
+        if tokens.shape[1] >= config.max_position_embeddings:
+            raise EngineError(
+                f"The prompt's {tokens.shape[1]} tokens do not fit the reader's {config.max_position_embeddings}."
+            )
+        features: list[torch.Tensor] = []
+        for pixels in inputs["pixel_values"].split(IMAGES_AT_ONCE) if "pixel_values" in inputs else ():
+            if cancelled():
+                return None
+            pixels_there = pixels.to(self._model.device, self._model.dtype)
+            features.append(self._model.get_image_features(pixel_values=pixels_there, return_dict=True).pooler_output)
+        if cancelled():
+            return None
+        # a plain DynamicCache would keep all positions of the sliding layers
+        cache = DynamicCache(config=config)
+        output = self._model(
+            input_ids=tokens,
+            # without them the tokens of a picture do not see each other, and nothing complains
+            token_type_ids=inputs["token_type_ids"].to(self._model.device),
+            mm_encoder_outputs=_as_encoder_outputs(features),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return ModelState(self._model, cache, output.logits[0, -1])
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False) if text else []
+        return ids
+
+    def _require_round_trip(self) -> None:
+        """Fixed text is written by its tokens, so the tokenizer must give text back as it was."""
+        stream = TextStream(self._tokenizer.backend_tokenizer, ignore_text)
+        stream.push(self._encode(_ROUND_TRIP))
+        if stream.text != _ROUND_TRIP:
+            raise CheckpointError(
+                f"The tokenizer of {self._info.checkpoint} changes the text it is given; name a Gemma 3 checkpoint."
+            )
+
+
+def _content(turn: Turn) -> Iterator[dict[str, Any]]:
+    for part in turn.parts:
+        if isinstance(part, str):
+            yield {"type": "text", "text": part}
+        elif turn.role == "user":
+            yield {"type": "image", "image": Image.fromarray(part)}
+        else:
+            raise EngineError(f"A {turn.role} turn holds a picture; only a user's turn may.")
+
+
+def _as_encoder_outputs(features: list[torch.Tensor]) -> dict[str, BaseModelOutputWithPooling] | None:
+    return {"image": BaseModelOutputWithPooling(pooler_output=torch.cat(features))} if features else None
+
+
+def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    configured = model.generation_config.eos_token_id
+    tokens = set(configured if isinstance(configured, list) else [configured])
+    tokens |= {tokenizer.eos_token_id, tokenizer.get_vocab().get(_END_OF_TURN)}
+    return frozenset(token for token in tokens if token is not None)

@@ -1,0 +1,145 @@
+"""Triage: SigLIP compares each slice with statements of what it may show."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoProcessor, SiglipModel
+from transformers.utils.logging import disable_progress_bar
+
+from trauma_api.engines.base import CheckpointError, EngineInfo, TriageScores
+from trauma_api.engines.checkpoints import Calibration, Checkpoint, loading, open_checkpoint, require_all_keys
+from trauma_api.engines.device import (
+    Device,
+    choose_device,
+    choose_dtype,
+    dtype_name,
+    within_memory,
+)
+
+
+def suspicion_from_logits(logits: NDArray[np.float32], scale: float, offset: float) -> NDArray[np.float32]:
+    """sigmoid(scale * (strongest injury - normal) + offset) of logits (slices, statements), the last being normal's.
+
+    A difference, because SigLIP's own sigmoid stands near zero for all statements (its bias is about -10).
+    """
+    difference = logits[:, :-1].max(axis=1) - logits[:, -1]
+    suspicion: NDArray[np.float32] = (1.0 / (1.0 + np.exp(-(scale * difference + offset)))).astype(np.float32)
+    return suspicion
+
+
+def padded_to_square(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture in the middle of a black square, as MedSigLIP was trained; (rows, columns, 3)."""
+    rows, columns = image_rgb.shape[:2]
+    side = max(rows, columns)
+    top, left = (side - rows) // 2, (side - columns) // 2
+    return np.pad(image_rgb, ((top, side - rows - top), (left, side - columns - left), (0, 0)))
+
+
+class SiglipTriage:
+    """Implements TriageEngine with a ``SiglipModel``.
+
+    The statements are embedded once, at load; after that only the vision tower is kept.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        statements: tuple[str, ...],
+        info: EngineInfo,
+        *,
+        calibration: Calibration,
+        batch_size: int,
+    ) -> None:
+        """``statements`` name the injuries, and last the normal slice. Raises ValueError for fewer than two."""
+        if len(statements) < 2:
+            raise ValueError("triage needs at least one statement of an injury and the normal one")
+        self._info, self._calibration, self._batch_size = info, calibration, batch_size
+        self._images = processor.image_processor
+        self._vision = model.vision_model
+        self._scale, self._bias = model.logit_scale.float().exp().item(), model.logit_bias.float().item()
+        self._statements = _embed_statements(model, processor.tokenizer, statements)
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str,
+        statements: tuple[str, ...],
+        *,
+        device: Device = "auto",
+        token: str | None = None,
+        cache_dir: Path | None = None,
+        batch_size: int = 8,
+    ) -> "SiglipTriage":
+        """Load a local folder or hub id. Raises CheckpointError."""
+        found = open_checkpoint(checkpoint, "triage", token=token, cache_dir=cache_dir)
+        place = choose_device(device)
+        model, processor = _load_model(found, place)
+        calibration = found.metadata.calibration
+        if calibration is None:
+            raise CheckpointError(f"The metadata of {checkpoint} states no calibration; add it to trauma.json.")
+        info = found.engine_info(place, dtype_name(model.dtype))
+        return cls(model, processor, statements, info, calibration=calibration, batch_size=batch_size)
+
+    @property
+    def info(self) -> EngineInfo:
+        """Where the results come from."""
+        return self._info
+
+    @property
+    def batch_size(self) -> int:
+        """Slices that go through the tower together."""
+        return self._batch_size
+
+    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
+        """Score pictures of shape (rows, columns, 3). Raises EngineOutOfMemoryError."""
+        logits = within_memory(lambda: self._logits(images_rgb))
+        suspicion = suspicion_from_logits(logits, self._calibration.scale, self._calibration.offset)
+        return TriageScores(logits=logits, suspicion=suspicion)
+
+    @torch.inference_mode()
+    def _logits(self, images_rgb: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        batches = [np.empty((0, len(self._statements)), np.float32)]
+        for start in range(0, len(images_rgb), self._batch_size):
+            squares = [padded_to_square(image) for image in images_rgb[start : start + self._batch_size]]
+            pixels = self._images(images=squares, return_tensors="pt")["pixel_values"]
+            pooled = self._vision(pixel_values=pixels.to(self._vision.device, self._vision.dtype)).pooler_output
+            cosines = torch.nn.functional.normalize(pooled.float(), dim=-1) @ self._statements.T
+            batches.append((cosines * self._scale + self._bias).cpu().numpy())
+        return np.concatenate(batches)
+
+
+def _load_model(found: Checkpoint, place: torch.device) -> tuple[Any, Any]:
+    disable_progress_bar()
+    model, keys = loading(
+        found.name,
+        lambda: SiglipModel.from_pretrained(
+            found.folder,
+            dtype=choose_dtype(place),
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        ),
+    )
+    require_all_keys(found.name, keys)
+    processor = loading(found.name, lambda: AutoProcessor.from_pretrained(found.folder, local_files_only=True))
+    return loading(found.name, lambda: model.to(place)).eval(), processor
+
+
+@torch.inference_mode()
+def _embed_statements(model: Any, tokenizer: Any, statements: tuple[str, ...]) -> torch.Tensor:
+    """Normalised, float32 (statements, width). The model reads the last position, so padding is to the full length
+    and, as in its training, not masked."""
+    tokens = tokenizer(
+        list(statements),
+        padding="max_length",
+        max_length=model.config.text_config.max_position_embeddings,
+        truncation=True,
+        return_tensors="pt",
+    )
+    pooled = model.text_model(input_ids=tokens["input_ids"].to(model.device)).pooler_output
+    return torch.nn.functional.normalize(pooled.float(), dim=-1)

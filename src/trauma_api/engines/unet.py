@@ -1,0 +1,165 @@
+"""Segmentation: a U-Net with a ResNet34 encoder marks blood, slice by slice."""
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch.nn.functional import interpolate, pad
+
+from trauma_api.engines.base import CheckpointError, EngineInfo
+from trauma_api.engines.checkpoints import SegmenterInput, loading, open_checkpoint
+from trauma_api.engines.device import (
+    Device,
+    choose_device,
+    choose_dtype,
+    dtype_name,
+    within_memory,
+)
+
+ENCODER_STRIDE = 32
+"""Rows and columns that go into the network are multiples of this: five halvings in the encoder."""
+
+
+def segmenter_input(
+    voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32],
+    spacing_yx_mm: tuple[float, float],
+    start: int,
+    stop: int,
+    seen: SegmenterInput,
+    device: torch.device,
+) -> torch.Tensor:
+    """Slices start to stop as the network sees them: float32 (stop - start, channels, rows, columns), 0 to 1.
+
+    Training must build its input with this function. Hounsfield units are averaged over the neighbours (at the ends
+    of the volume over those that exist) and brought to the pixel spacing first, and windowed after, so that noise
+    averages out before a narrow window clips it.
+    """
+    reach = max(channel.neighbours for channel in seen.channels)
+    low, high = max(start - reach, 0), min(stop + reach, len(voxels_zyx_hu))
+    hu = torch.from_numpy(np.ascontiguousarray(voxels_zyx_hu[low:high], dtype=np.float32)).to(device)
+    size = _resampled_size(hu.shape[1], hu.shape[2], spacing_yx_mm, seen.pixel_spacing_mm)
+    hu = _resized(hu[:, None], size)[:, 0]
+    channels = []
+    for channel in seen.channels:
+        means = [
+            hu[max(i - channel.neighbours, 0) - low : min(i + channel.neighbours + 1, high) - low].mean(dim=0)
+            for i in range(start, stop)
+        ]
+        bottom, top = channel.window_hu
+        channels.append(((torch.stack(means) - bottom) / (top - bottom)).clamp(0, 1))
+    return torch.stack(channels, dim=1)
+
+
+def _resampled_size(
+    rows: int, columns: int, spacing_yx_mm: tuple[float, float], wanted_mm: float | None
+) -> tuple[int, int]:
+    if wanted_mm is None:
+        return rows, columns
+    return (
+        max(round(rows * spacing_yx_mm[0] / wanted_mm), 1),
+        max(round(columns * spacing_yx_mm[1] / wanted_mm), 1),
+    )
+
+
+def _resized(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Bilinear; antialiased, which only matters where the grid becomes coarser."""
+    if images.shape[-2:] == size:
+        return images
+    return interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+class UNetSegmenter:
+    """Implements Segmenter with ``smp.Unet("resnet34")``."""
+
+    def __init__(
+        self, model: Any, info: EngineInfo, *, seen: SegmenterInput, threshold: float, batch_size: int
+    ) -> None:
+        self._model, self._info, self._seen = model, info, seen
+        self._threshold, self._batch_size = threshold, batch_size
+        self._weight = next(model.parameters())
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str,
+        *,
+        device: Device = "auto",
+        token: str | None = None,
+        cache_dir: Path | None = None,
+        batch_size: int = 4,
+    ) -> "UNetSegmenter":
+        """Load a local folder or hub id with ``model.safetensors`` and ``trauma.json``. Raises CheckpointError."""
+        found = open_checkpoint(checkpoint, "segmenter", token=token, cache_dir=cache_dir)
+        place = choose_device(device)
+        seen, threshold = found.metadata.input, found.metadata.threshold
+        if seen is None or threshold is None:
+            raise CheckpointError(f"The metadata of {checkpoint} lacks input or threshold; add them to trauma.json.")
+        model = loading(checkpoint, lambda: _load_model(found.folder, len(seen.channels), place))
+        info = found.engine_info(place, dtype_name(choose_dtype(place)))
+        return cls(model, info, seen=seen, threshold=threshold, batch_size=batch_size)
+
+    @property
+    def info(self) -> EngineInfo:
+        """Where the results come from."""
+        return self._info
+
+    @property
+    def batch_size(self) -> int:
+        """Slices that go through the network together."""
+        return self._batch_size
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which the checkpoint calls a voxel blood."""
+        return self._threshold
+
+    def probabilities(
+        self,
+        voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32],
+        spacing_zyx_mm: tuple[float, float, float],
+        start: int,
+        stop: int,
+    ) -> NDArray[np.float32]:
+        """Probability of hemorrhage for slices start to stop, float32 (stop - start, rows, columns).
+
+        Raises EngineOutOfMemoryError; ValueError where start and stop are no part of the volume.
+        """
+        if not 0 <= start <= stop <= len(voxels_zyx_hu):
+            raise ValueError(f"slices {start} to {stop} are not within a volume of {len(voxels_zyx_hu)}")
+        result = np.empty((stop - start, *voxels_zyx_hu.shape[1:]), np.float32)
+        for first in range(start, stop, self._batch_size):
+            last = min(first + self._batch_size, stop)
+            result[first - start : last - start] = within_memory(
+                partial(self._batch, voxels_zyx_hu, spacing_zyx_mm[1:], first, last)
+            )
+        return result
+
+    @torch.inference_mode()
+    def _batch(
+        self,
+        voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32],
+        spacing_yx_mm: tuple[float, float],
+        start: int,
+        stop: int,
+    ) -> NDArray[np.float32]:
+        images = segmenter_input(voxels_zyx_hu, spacing_yx_mm, start, stop, self._seen, self._weight.device)
+        rows, columns = images.shape[-2:]
+        more_rows = math.ceil(rows / ENCODER_STRIDE) * ENCODER_STRIDE - rows
+        more_columns = math.ceil(columns / ENCODER_STRIDE) * ENCODER_STRIDE - columns
+        padded = pad(images, (0, more_columns, 0, more_rows)).to(self._weight.dtype)
+        inside = self._model(padded)[..., :rows, :columns].float().sigmoid()
+        grid = (voxels_zyx_hu.shape[1], voxels_zyx_hu.shape[2])
+        probabilities: NDArray[np.float32] = _resized(inside, grid)[:, 0].cpu().numpy()
+        return probabilities
+
+
+def _load_model(folder: Path, channels: int, place: torch.device) -> Any:
+    model = smp.Unet("resnet34", encoder_weights=None, in_channels=channels, classes=1)
+    model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+    return model.to(place, choose_dtype(place)).eval()

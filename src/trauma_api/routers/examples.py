@@ -1,0 +1,44 @@
+"""Examples that can be executed as they stand in Swagger UI."""
+
+from typing import Any
+
+from fastapi.openapi.models import Example
+
+_GRADES = ("none", "low_grade", "high_grade", "not_assessed")
+_PRESENCES = ("absent", "present", "not_assessed")
+
+
+def _finding(value: str, values: tuple[str, ...]) -> dict[str, Any]:
+    rest = round(0.2 / (len(values) - 1), 4)
+    probabilities = {other: 0.8 if other == value else rest for other in values}
+    return {"value": value, "probability": 0.8, "probabilities": probabilities}
+
+
+_FINDINGS: dict[str, Any] = {
+    "liver": _finding("none", _GRADES),
+    "spleen": _finding("high_grade", _GRADES),
+    "kidneys": _finding("none", _GRADES),
+    "bowel_and_mesentery": _finding("not_assessed", _PRESENCES),
+    "active_extravasation": _finding("present", _PRESENCES),
+    "hemoperitoneum": _finding("moderate", ("none", "small", "moderate", "large", "not_assessed")),
+    "injury_pattern": _finding(
+        "isolated_organ",
+        ("no_injury", "isolated_organ", "multiple_organs", "bleeding_without_organ_injury", "indeterminate"),
+    ),
+    "severity": _finding("severe", ("none", "mild", "moderate", "severe", "critical")),
+    "bleeding_description": "contrast leaks beside the spleen",
+    "differentials": ["pseudoaneurysm"],
+}
+
+REPORT_REQUEST: dict[str, Example] = {
+    "sample": Example(
+        summary="Made-up findings on the sample study",
+        value={
+            "study_id": "sample",
+            "findings": _FINDINGS,
+            "volume": None,
+            "vitals": {"heart_rate_bpm": 118, "systolic_mmhg": 96, "gcs": 14},
+            "clinical_context": {"mechanism": "blunt", "peritonitis": "absent"},
+        },
+    )
+}

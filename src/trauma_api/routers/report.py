@@ -1,0 +1,37 @@
+"""The report on a study."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+
+from trauma_api.dependencies import Admission, ContainerDep
+from trauma_api.routers.examples import REPORT_REQUEST
+from trauma_api.routers.problems import problems
+from trauma_api.schemas.report import ReportRequest, ReportResult
+from trauma_api.services.gate import GateBusyError
+from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError
+from trauma_api.services.report import NothingToReportError, OtherStudyError
+from trauma_api.services.study_storage import StudyNotFoundError
+
+router = APIRouter(prefix="/report", tags=["Report"])
+
+
+@router.post(
+    "",
+    summary="Write a report",
+    dependencies=[Admission],
+    responses=problems(
+        StudyNotFoundError,
+        NothingToReportError,
+        OtherStudyError,
+        GateBusyError,
+        DeviceOutOfMemoryError,
+        EngineFailedError,
+    ),
+)
+async def create_report(
+    container: ContainerDep, request: Annotated[ReportRequest, Body(openapi_examples=REPORT_REQUEST)]
+) -> ReportResult:
+    """Sections with statements from the results and prose by the model, which is named in the provenance."""
+    study = await container.studies.open(request.study_id)
+    return await container.report.run(study, request.findings, request.volume, request.vitals, request.clinical_context)

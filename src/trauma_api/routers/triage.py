@@ -1,0 +1,24 @@
+"""Triage of a study."""
+
+from fastapi import APIRouter
+
+from trauma_api.dependencies import Admission, ContainerDep
+from trauma_api.routers.problems import problems
+from trauma_api.schemas.triage import TriageRequest, TriageResult
+from trauma_api.services.gate import GateBusyError
+from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError
+from trauma_api.services.study_storage import StudyNotFoundError
+
+router = APIRouter(prefix="/triage", tags=["Triage"])
+
+
+@router.post(
+    "",
+    summary="Score every slice",
+    dependencies=[Admission],
+    responses=problems(StudyNotFoundError, GateBusyError, DeviceOutOfMemoryError, EngineFailedError),
+)
+async def create_triage(container: ContainerDep, request: TriageRequest) -> TriageResult:
+    """Suspicion of every slice against five statements, and the slices selected for reading."""
+    study = await container.studies.open(request.study_id)
+    return await container.triage.run(study, request.threshold)

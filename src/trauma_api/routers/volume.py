@@ -1,0 +1,25 @@
+"""Hemorrhage volume of a study."""
+
+from fastapi import APIRouter
+
+from trauma_api.dependencies import Admission, ContainerDep
+from trauma_api.routers.problems import problems
+from trauma_api.schemas.volume import VolumeRequest, VolumeResult
+from trauma_api.services.gate import GateBusyError
+from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError
+from trauma_api.services.study_storage import StudyNotFoundError
+from trauma_api.services.volume import NoSpacingError
+
+router = APIRouter(prefix="/volume", tags=["Volume"])
+
+
+@router.post(
+    "",
+    summary="Measure hemorrhage",
+    dependencies=[Admission],
+    responses=problems(StudyNotFoundError, NoSpacingError, GateBusyError, DeviceOutOfMemoryError, EngineFailedError),
+)
+async def create_volume(container: ContainerDep, request: VolumeRequest) -> VolumeResult:
+    """Millilitres with an interval, per slice, and the mask as pictures."""
+    study = await container.studies.open(request.study_id)
+    return await container.volume.run(study, request.threshold)

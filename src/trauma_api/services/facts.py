@@ -1,0 +1,191 @@
+"""Facts: the one place where results become words and numbers become text.
+
+Every output shows a number as it is formatted here. The model writes slots, ``{volume_ml}``, and never a number.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trauma_api.schemas.analysis import Findings
+from trauma_api.schemas.patient import ClinicalContext, Vitals
+from trauma_api.schemas.report import SectionName
+from trauma_api.schemas.volume import VolumeResult
+from trauma_api.services.prompts import vitals_in_words
+from trauma_api.services.study_storage import StoredStudy
+
+_GRADE_WORDS = {
+    "none": "no injury seen",
+    "low_grade": "low-grade injury (AAST I to III)",
+    "high_grade": "high-grade injury (AAST IV or V)",
+    "not_assessed": "not assessed",
+}
+_PRESENCE_WORDS = {"absent": "not seen", "present": "present", "not_assessed": "not assessed"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Statements by section, and the text of each slot."""
+
+    statements: Mapping[SectionName, tuple[str, ...]]
+    slots: Mapping[str, str]
+    missing: tuple[str, ...]
+
+    @property
+    def all_statements(self) -> tuple[str, ...]:
+        """All statements, in the order of the sections."""
+        return tuple(statement for section in self.statements.values() for statement in section)
+
+
+def collect_facts(
+    study: StoredStudy,
+    findings: Findings | None,
+    volume: VolumeResult | None,
+    vitals: Vitals | None,
+    context: ClinicalContext | None,
+) -> Facts:
+    """Turn results into facts. What is not there is named as missing, never filled in."""
+    finding_statements = _finding_statements(findings)
+    volume_statements = _volume_statements(volume)
+    return Facts(
+        statements={
+            "indication": _indication(vitals, context),
+            "technique": _technique(study),
+            "findings": (*finding_statements, *volume_statements),
+            "impression": (*_impression(findings), *volume_statements),
+            "follow_up": (
+                "A radiologist must read this study; clinical findings and physiology come before this report.",
+            ),
+        },
+        slots=_slots(study, volume, vitals),
+        missing=_missing(findings, volume, vitals, context),
+    )
+
+
+def format_ml(volume_ml: float) -> str:
+    """Millilitres as every output shows them."""
+    return f"{volume_ml:.1f} mL"
+
+
+def _indication(vitals: Vitals | None, context: ClinicalContext | None) -> tuple[str, ...]:
+    mechanism = context.mechanism if context is not None else "unknown"
+    statements = [f"Abdominal trauma, mechanism {mechanism}."]
+    known = vitals_in_words(vitals)
+    if known:
+        statements.append(f"Vital signs: {', '.join(known)}.")
+    if context is not None and context.hemodynamic_status != "unknown":
+        statements.append(f"Hemodynamic status as given: {context.hemodynamic_status.replace('_', ' ')}.")
+    return tuple(statements)
+
+
+def _technique(study: StoredStudy) -> tuple[str, ...]:
+    stack, spacing = study.stack, study.stack.spacing_zyx_mm
+    kind = "Pictures without Hounsfield units" if study.record.source == "pictures" else "CT"
+    size = f"{kind}, slices: {stack.slice_count}, matrix {stack.shape_yx[0]} x {stack.shape_yx[1]}"
+    if spacing is None:
+        return (f"{size}; spacing not known.",)
+    return (f"{size}; {spacing[0]:.2f} mm between slices, pixels {spacing[1]:.3f} x {spacing[2]:.3f} mm.",)
+
+
+def _finding_statements(findings: Findings | None) -> tuple[str, ...]:
+    if findings is None:
+        return ("Findings: not available.",)
+    graded = {"Liver": findings.liver, "Spleen": findings.spleen, "Kidneys": findings.kidneys}
+    seen = {
+        "Bowel and mesentery injury": findings.bowel_and_mesentery,
+        "Active extravasation": findings.active_extravasation,
+    }
+    statements = [
+        f"{name}: {_GRADE_WORDS[item.value]} ({_percent(item.probability)})." for name, item in graded.items()
+    ]
+    statements += [
+        f"{name}: {_PRESENCE_WORDS[item.value]} ({_percent(item.probability)})." for name, item in seen.items()
+    ]
+    blood = findings.hemoperitoneum
+    statements.append(f"Hemoperitoneum: {blood.value.replace('_', ' ')} ({_percent(blood.probability)}).")
+    return tuple(statements)
+
+
+def _percent(probability: float) -> str:
+    return f"model probability {probability:.0%}"
+
+
+def _volume_statements(volume: VolumeResult | None) -> tuple[str, ...]:
+    if volume is None:
+        return ("Hemorrhage volume: not available.",)
+    interval = f"{format_ml(volume.interval.low_ml)} to {format_ml(volume.interval.high_ml)}"
+    return (
+        f"Hemorrhage volume: {format_ml(volume.volume_ml)} ({interval}), an unvalidated estimate.",
+        f"Risk level by this project's convention: {volume.risk_level}.",
+    )
+
+
+def _impression(findings: Findings | None) -> tuple[str, ...]:
+    if findings is None:
+        return ()
+    return (
+        f"Injury pattern: {findings.injury_pattern.value.replace('_', ' ')}.",
+        f"Severity as read: {findings.severity.value}.",
+    )
+
+
+def _slots(study: StoredStudy, volume: VolumeResult | None, vitals: Vitals | None) -> dict[str, str]:
+    slots = {"slice_count": str(study.stack.slice_count)}
+    if volume is not None:
+        slots |= {
+            "volume_ml": format_ml(volume.volume_ml),
+            "volume_low_ml": format_ml(volume.interval.low_ml),
+            "volume_high_ml": format_ml(volume.interval.high_ml),
+        }
+    if vitals is not None:
+        slots |= {name: f"{value:g}" for name, value in vitals.model_dump(exclude_none=True).items()}
+    return slots
+
+
+def _missing(
+    findings: Findings | None, volume: VolumeResult | None, vitals: Vitals | None, context: ClinicalContext | None
+) -> tuple[str, ...]:
+    missing = [name for name, part in (("findings", findings), ("volume", volume)) if part is None]
+    given = {} if vitals is None else vitals.model_dump(exclude_none=True)
+    missing += [name for name in Vitals.model_fields if name not in given]
+    stated = ClinicalContext() if context is None else context
+    missing += [name for name, value in stated.model_dump().items() if value in (None, "unknown")]
+    return tuple(missing)
+
+
+def fill_slots(written: str, slots: Mapping[str, str]) -> str:
+    """Put the facts into the slots of a text that the model wrote."""
+    filler = SlotFiller(slots)
+    return filler.feed(written) + filler.rest()
+
+
+class SlotFiller:
+    """Fills slots in a stream: text passes through, a slot is held until it closes."""
+
+    def __init__(self, slots: Mapping[str, str]) -> None:
+        self._slots = slots
+        self._open = ""
+
+    def feed(self, text: str) -> str:
+        """The next piece as it may be shown; may be empty while a slot is open."""
+        shown: list[str] = []
+        for character in text:
+            if self._open:
+                self._open += character
+                if character == "}":
+                    shown.append(self._slots[self._open[1:-1]])
+                    self._open = ""
+            elif character == "{":
+                self._open = character
+            else:
+                shown.append(character)
+        return "".join(shown)
+
+    def rest(self) -> str:
+        """What is shown of a slot that never closed, because the model was stopped in it: nothing."""
+        self._open = ""
+        return ""
+
+
+def slot_names(facts: Facts) -> Sequence[str]:
+    """The slots that a text about these facts may use."""
+    return tuple(facts.slots)

@@ -1,0 +1,328 @@
+"""Questions: one at a time per session, answered as a stream, kept as a resource."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from trauma_api.engines.base import Generation, GenerationRequest
+from trauma_api.errors import ConflictError, NotFoundError, StoreUnavailableError, TraumaAPIError
+from trauma_api.log import get_logger
+from trauma_api.schemas.base import RESEARCH_NOTICE, Caveat
+from trauma_api.schemas.sessions import (
+    Answer,
+    AnswerStatus,
+    DoneEvent,
+    ErrorEvent,
+    QuestionRequest,
+    StatusEvent,
+    TokenEvent,
+    TurnRecord,
+)
+from trauma_api.services.briefings import ServiceStoppingError
+from trauma_api.services.facts import Facts, SlotFiller, collect_facts, slot_names
+from trauma_api.services.gate import ComputeGate
+from trauma_api.services.ports import GenerationPort
+from trauma_api.services.prompts import answer_turns
+from trauma_api.services.provenance import caveats_of, provenance_of
+from trauma_api.services.retry import while_store_is_away
+from trauma_api.services.session_record import KeptTurn, SessionRecord
+from trauma_api.services.sessions import SessionNotFoundError, SessionService
+from trauma_api.services.studies import StudyService
+from trauma_api.services.study_storage import StoredStudy
+
+if TYPE_CHECKING:
+    from trauma_api.services.store import Store
+
+AnswerEvent = StatusEvent | TokenEvent | DoneEvent | ErrorEvent
+
+HISTORY_TURNS = 8
+"""Turns that go into the prompt; older ones stay in the session only."""
+
+CLAIM_RENEWAL_S = 5.0
+STORE_PATIENCE_S = 10.0
+
+logger = get_logger()
+
+
+class SessionBusyError(ConflictError):
+    """Another question of the session is being answered."""
+
+    code = "session-busy"
+    title = "Session busy"
+    public_message = "This session is answering another question. Wait for its end, then ask again."
+
+
+class AnswerNotFoundError(NotFoundError):
+    """No answer under this id, or its time is over."""
+
+    code = "answer-not-found"
+    title = "Answer not found"
+    public_message = "No answer is kept under this id in this session, or its time is over."
+
+
+class RunningAnswer:
+    """An answer that is being written, and the events of it for one reader."""
+
+    def __init__(self, session_id: str, question: str, facts: Facts, *, stop_when_left: bool) -> None:
+        self.answer = Answer(
+            answer_id=uuid.uuid4().hex,
+            session_id=session_id,
+            status="running",
+            question=question,
+            text="",
+            failure_code=None,
+            created_at=datetime.now(UTC),
+            finished_at=None,
+            provenance=[],
+            warnings=[],
+            notice=RESEARCH_NOTICE,
+        )
+        self.ended = asyncio.Event()
+        self._filler = SlotFiller(facts.slots)
+        self._pieces: list[str] = []
+        self._events: asyncio.Queue[AnswerEvent] = asyncio.Queue()
+        self._stop_when_left = stop_when_left
+        self._task: asyncio.Task[None] | None = None
+        self._events.put_nowait(StatusEvent(answer_id=self.answer.answer_id, status="running"))
+
+    @property
+    def text(self) -> str:
+        """The answer so far, as shown."""
+        return "".join(self._pieces)
+
+    def attach(self, task: asyncio.Task[None]) -> None:
+        """Tie the answer to the task that writes it."""
+        self._task = task
+
+    def push(self, written: str) -> None:
+        """The model wrote the next piece."""
+        shown = self._filler.feed(written)
+        if shown:
+            self._pieces.append(shown)
+            self._events.put_nowait(TokenEvent(text=shown))
+
+    def end(self, answer: Answer, last: DoneEvent | ErrorEvent) -> None:
+        """Nothing follows."""
+        self.answer = answer
+        self._events.put_nowait(last)
+        self.ended.set()
+
+    def leave(self) -> None:
+        """The reader is gone: stop writing, unless the answer was asked to go on. Safe to call repeatedly."""
+        if self._stop_when_left and self._task is not None:
+            self._task.cancel()
+
+    def stop(self) -> None:
+        """Stop writing."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def events(self) -> AsyncIterator[AnswerEvent]:
+        """Status, then tokens, then done or error."""
+        while True:
+            event = await self._events.get()
+            yield event
+            if isinstance(event, DoneEvent | ErrorEvent):
+                return
+
+
+class QuestionService:
+    """Takes questions, and keeps answers."""
+
+    def __init__(
+        self,
+        *,
+        port: GenerationPort,
+        sessions: SessionService,
+        studies: StudyService,
+        store: "Store",
+        gate: ComputeGate,
+        answer_max_tokens: int,
+        draining: asyncio.Event,
+    ) -> None:
+        self._port = port
+        self._sessions = sessions
+        self._studies = studies
+        self._store = store
+        self._gate = gate
+        self._answer_max_tokens = answer_max_tokens
+        self._draining = draining
+        self._running: dict[asyncio.Task[None], RunningAnswer] = {}
+
+    async def ask(self, session_id: str, request: QuestionRequest) -> RunningAnswer:
+        """Take a question and start answering it.
+
+        Raises SessionNotFoundError, StudyNotFoundError, SessionBusyError, GateBusyError, StoreUnavailableError.
+        """
+        if self._draining.is_set():
+            raise ServiceStoppingError
+        record = await self._sessions.load(session_id)
+        study = await self._studies.open(record.briefing.study_id)
+        facts = _facts(record, study)
+        running = RunningAnswer(
+            record.session_id, request.question, facts, stop_when_left=request.on_disconnect == "stop"
+        )
+        with ExitStack() as held:
+            held.enter_context(self._gate.admission())
+            if not await self._store.claim_session(record.session_id, running.answer.answer_id):
+                raise SessionBusyError
+            await self._store.put_answer(running.answer)
+            task = asyncio.create_task(self._write(running, record, study, facts, held.pop_all()))
+        running.attach(task)
+        self._running[task] = running
+        task.add_done_callback(self._forget)
+        await asyncio.sleep(0)  # the task must have begun, or a cancellation would never reach its cleanup
+        return running
+
+    async def get(self, session_id: str, answer_id: str) -> Answer:
+        """An answer as it stands. Raises AnswerNotFoundError."""
+        record = await self._sessions.load(session_id)
+        for running in self._running.values():
+            if running.answer.answer_id == answer_id and running.answer.session_id == record.session_id:
+                return running.answer.model_copy(update={"text": running.text})
+        answer = await self._store.load_answer(record.session_id, answer_id)
+        if answer is None:
+            raise AnswerNotFoundError
+        return answer
+
+    async def _write(
+        self, running: RunningAnswer, record: SessionRecord, study: StoredStudy, facts: Facts, held: ExitStack
+    ) -> None:
+        renewal = asyncio.create_task(self._keep_claim(running))
+        try:
+            generation = await self._generate(running, record, study, facts)
+            answer = self._finished(running, "done")
+            answer = await self._keep(answer, _kept_turn(answer, generation))
+            running.end(answer, DoneEvent(answer=answer))
+        except TraumaAPIError as error:
+            await self._end_early(running, "failed", error)
+        except asyncio.CancelledError:
+            reason = ServiceStoppingError() if self._draining.is_set() else AnswerStoppedError()
+            await self._end_early(running, "stopped", reason)
+        finally:
+            held.close()
+            renewal.cancel()
+            with contextlib.suppress(StoreUnavailableError):
+                await self._store.release_session_claim(record.session_id, running.answer.answer_id)
+
+    async def _generate(
+        self, running: RunningAnswer, record: SessionRecord, study: StoredStudy, facts: Facts
+    ) -> Generation:
+        slots = tuple(slot_names(facts))
+        history = [(turn.shown.question, turn.written) for turn in record.turns[-HISTORY_TURNS:]]
+        build = partial(
+            answer_turns,
+            study.stack,
+            _slices(record),
+            facts.all_statements,
+            slots,
+            history,
+            running.answer.question,
+        )
+        request = GenerationRequest(
+            turns=await anyio.to_thread.run_sync(build),
+            max_new_tokens=self._answer_max_tokens,
+            use_adapter=False,
+            slots=slots,
+        )
+        return await self._port.generate(request, running.push)
+
+    async def _keep(self, answer: Answer, turn: KeptTurn) -> Answer:
+        """Keep a finished answer and its turn; what cannot be kept is said in the answer."""
+        try:
+            await while_store_is_away(lambda: self._store.put_answer(answer), STORE_PATIENCE_S)
+            await while_store_is_away(lambda: self._sessions.add_turn(answer.session_id, turn), STORE_PATIENCE_S)
+        except (StoreUnavailableError, SessionNotFoundError):
+            caveat = Caveat(
+                code="answer-not-kept",
+                detail="The answer is complete, but could not be kept: later questions will not know of it.",
+            )
+            return answer.model_copy(update={"warnings": [*answer.warnings, caveat]})
+        return answer
+
+    async def _end_early(self, running: RunningAnswer, status: AnswerStatus, error: TraumaAPIError) -> None:
+        answer = self._finished(running, status, error.code)
+        with contextlib.suppress(StoreUnavailableError):
+            await self._store.put_answer(answer)
+        last = ErrorEvent(code=error.code, detail=error.detail, retryable=error.retryable, answer_id=answer.answer_id)
+        running.end(answer, last)
+
+    def _finished(self, running: RunningAnswer, status: AnswerStatus, code: str | None = None) -> Answer:
+        now = datetime.now(UTC)
+        duration_s = (now - running.answer.created_at).total_seconds()
+        return running.answer.model_copy(
+            update={
+                "status": status,
+                "text": running.text,
+                "failure_code": code,
+                "finished_at": now,
+                "provenance": [provenance_of(self._port.info, duration_s, adapter_on=False)],
+                "warnings": caveats_of(self._port.info),
+            }
+        )
+
+    async def _keep_claim(self, running: RunningAnswer) -> None:
+        while True:
+            await asyncio.sleep(CLAIM_RENEWAL_S)
+            with contextlib.suppress(StoreUnavailableError):
+                await self._store.renew_session_claim(running.answer.session_id, running.answer.answer_id)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        running = self._running.pop(task)
+        if not task.cancelled() and (crash := task.exception()) is not None:
+            logger.error("question.crashed", answer_id=running.answer.answer_id, error=type(crash).__name__)
+            error = TraumaAPIError()
+            answer = self._finished(running, "failed", error.code)
+            running.end(
+                answer,
+                ErrorEvent(code=error.code, detail=error.detail, retryable=False, answer_id=answer.answer_id),
+            )
+
+    def drain(self) -> None:
+        """Stop all answers; their streams end with an error event."""
+        for running in self._running.values():
+            running.stop()
+
+    async def close(self) -> None:
+        """Stop all answers and wait for their ends."""
+        self.drain()
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=3.0)
+
+
+class AnswerStoppedError(ConflictError):
+    """The client left, or stopped the answer."""
+
+    code = "answer-stopped"
+    title = "Answer stopped"
+    public_message = "The answer was stopped before its end because its client left. Ask again."
+
+
+def _facts(record: SessionRecord, study: StoredStudy) -> Facts:
+    parts = record.briefing.parts
+    findings = (
+        parts.analysis.result.findings if parts.analysis is not None and parts.analysis.result is not None else None
+    )
+    volume = parts.volume.result if parts.volume is not None else None
+    return collect_facts(study, findings, volume, record.briefing.vitals, record.briefing.clinical_context)
+
+
+def _slices(record: SessionRecord) -> list[int]:
+    parts = record.briefing.parts
+    if parts.analysis is not None and parts.analysis.result is not None:
+        return parts.analysis.result.slice_indices
+    if parts.triage is not None and parts.triage.result is not None:
+        return parts.triage.result.selected_slices
+    return []
+
+
+def _kept_turn(answer: Answer, generation: Generation) -> KeptTurn:
+    shown = TurnRecord(answer_id=answer.answer_id, question=answer.question, answer=answer.text, at=answer.created_at)
+    return KeptTurn(shown=shown, written=generation.text)

@@ -1,0 +1,139 @@
+"""Studies: uploads become kept studies; kept studies are described, shown and removed."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import anyio.to_thread
+
+from trauma_api.errors import InputError
+from trauma_api.imaging.measure import blood_mask
+from trauma_api.imaging.render import slice_png
+from trauma_api.imaging.uploads import ReadLimits, ReadStudy, UploadedFile, read_upload
+from trauma_api.phantom.series import write_sample_study
+from trauma_api.schemas.base import RESEARCH_NOTICE, SAMPLE_ID
+from trauma_api.schemas.studies import Study
+from trauma_api.services.spool import spool_folder
+from trauma_api.services.study_storage import StoredStudy, StudyNotFoundError, StudyStorage
+
+T = TypeVar("T")
+
+
+class SliceOutOfRangeError(InputError):
+    """The study has no slice with this index."""
+
+    code = "slice-out-of-range"
+    title = "No such slice"
+    public_message = "The study has no slice with this index; its slices count from 0 to slice_count - 1."
+
+
+class NoMaskError(InputError):
+    """The overlay was asked for before there is a mask."""
+
+    code = "no-mask"
+    title = "No mask yet"
+    public_message = "This study has no mask yet. Run POST /v1/volume or a briefing first, or leave overlay out."
+
+
+class StudyService:
+    """Keeps studies, and knows the built-in sample."""
+
+    def __init__(self, storage: StudyStorage, limits: ReadLimits) -> None:
+        self._storage = storage
+        self._limits = limits
+        self._sample_study_id: str | None = None
+
+    @property
+    def storage(self) -> StudyStorage:
+        """Where studies are kept."""
+        return self._storage
+
+    async def ingest(
+        self,
+        files: Sequence[UploadedFile],
+        scratch: Path,
+        spacing_zyx_mm: tuple[float, float, float] | None = None,
+        window_hu: tuple[float, float] | None = None,
+    ) -> Study:
+        """Read an upload and keep it. Raises InputError with the reason when it is not usable."""
+        read = partial(
+            read_upload, files, scratch, spacing_zyx_mm=spacing_zyx_mm, window_hu=window_hu, limits=self._limits
+        )
+        study_id = await _in_thread(lambda: self._storage.save(read()))
+        return await self.describe(study_id)
+
+    async def open(self, study_id: str) -> StoredStudy:
+        """Open a study for work. Raises StudyNotFoundError."""
+        if study_id == SAMPLE_ID:
+            return await _in_thread(self._open_sample)
+        return await _in_thread(partial(self._storage.open, study_id))
+
+    async def describe(self, study_id: str) -> Study:
+        """A study as clients see it."""
+        return describe(await self.open(study_id))
+
+    async def delete(self, study_id: str) -> None:
+        """Remove a study and its mask."""
+        study = await self.open(study_id)
+        await _in_thread(partial(self._storage.delete, study.record.study_id))
+
+    async def is_sample(self, study_id: str) -> bool:
+        """Whether this is the built-in sample study."""
+        return study_id in (SAMPLE_ID, self._sample_study_id)
+
+    async def picture(self, study_id: str, slice_index: int, window: str, *, overlay: bool) -> bytes:
+        """PNG of one slice, with the mask drawn in when ``overlay``."""
+        study = await self.open(study_id)
+        if slice_index >= study.stack.slice_count:
+            raise SliceOutOfRangeError
+        return await _in_thread(partial(self._draw, study, slice_index, window, overlay))
+
+    def _draw(self, study: StoredStudy, slice_index: int, window: str, overlay: bool) -> bytes:
+        if not overlay:
+            return slice_png(study.stack, slice_index, window, None)
+        mask = self._storage.open_mask(study.record.study_id)
+        if mask is None:
+            raise NoMaskError
+        blood = blood_mask(mask.probability_zyx[slice_index], mask.record.threshold)
+        return slice_png(study.stack, slice_index, window, blood)
+
+    def _open_sample(self) -> StoredStudy:
+        if self._sample_study_id is not None:
+            try:
+                return self._storage.open(self._sample_study_id)
+            except StudyNotFoundError:
+                pass  # its time was over: drawn anew below
+        with spool_folder(self._storage.spool_root) as folder:
+            self._sample_study_id = self._storage.save(_read_sample(folder))
+        return self._storage.open(self._sample_study_id)
+
+
+def _read_sample(folder: Path) -> ReadStudy:
+    write_sample_study(folder)
+    paths = sorted(path for path in folder.iterdir() if path.suffix == ".dcm")
+    return read_upload([UploadedFile(position, path) for position, path in enumerate(paths)], folder)
+
+
+def describe(study: StoredStudy) -> Study:
+    """A study as clients see it."""
+    record, stack = study.record, study.stack
+    spacing = stack.spacing_zyx_mm
+    return Study(
+        study_id=record.study_id,
+        source=record.source,
+        slice_count=stack.slice_count,
+        rows=stack.shape_yx[0],
+        columns=stack.shape_yx[1],
+        spacing_zyx_mm=None if spacing is None else [round(value, 6) for value in spacing],
+        slice_order="as_sent" if record.source == "pictures" else "head_to_feet",
+        series=record.series,
+        warnings=record.warnings,
+        expires_at=study.expires_at,
+        slice_url=f"/v1/studies/{record.study_id}/slices/{{slice_index}}.png",
+        notice=RESEARCH_NOTICE,
+    )
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    return await anyio.to_thread.run_sync(work)

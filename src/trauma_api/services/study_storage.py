@@ -1,0 +1,213 @@
+"""The one class that keeps studies: a folder a study, removed when its time since last use is over.
+
+    {root}/{study_id}/study.json        StudyRecord
+    {root}/{study_id}/stack.npy         voxels or pixels, read through a memory map
+    {root}/{study_id}/probability.npy   hemorrhage probability, uint8, once segmented
+    {root}/{study_id}/mask.json         threshold of the last volume result
+
+The folder's modification time is the time of last use. All methods block; services call them on a worker thread.
+"""
+
+import contextlib
+import os
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trauma_api.errors import NotFoundError
+from trauma_api.imaging.uploads import ReadStudy, SeriesSummary
+from trauma_api.imaging.volume import CTVolume, ImageStack, PictureStack
+from trauma_api.schemas.base import Caveat, Schema
+from trauma_api.schemas.studies import SeriesInfo
+
+
+class StudyNotFoundError(NotFoundError):
+    """No study under this id, or its time is over."""
+
+    code = "study-not-found"
+    title = "Study not found"
+    public_message = "No study is kept under this id; studies are removed 30 minutes after last use. Upload it again."
+
+
+class StudyRecord(Schema):
+    """What is known of a study, apart from its pixels."""
+
+    study_id: str
+    source: Literal["dicom", "nifti", "pictures"]
+    series: list[SeriesInfo]
+    warnings: list[Caveat]
+    affine_lps: list[list[float]] | None
+    stated_spacing_zyx_mm: list[float] | None
+    window_hu: list[float] | None
+
+
+class MaskRecord(Schema):
+    """What the kept mask was made with."""
+
+    checkpoint_sha256: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class StoredStudy:
+    """An open study. The stack is memory-mapped: it stays readable after the study was removed."""
+
+    record: StudyRecord
+    stack: ImageStack
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class StoredMask:
+    """A kept probability map, uint8 (slices, rows, columns), and what it was made with."""
+
+    record: MaskRecord
+    probability_zyx: NDArray[np.uint8]
+
+
+class StudyStorage:
+    """Studies on disk below ``root``."""
+
+    def __init__(self, root: Path, *, ttl_s: int) -> None:
+        self._root = root
+        self._ttl_s = ttl_s
+        self.spool_root = root / "spool"
+        self._kept = root / "kept"
+        for folder in (self.spool_root, self._kept):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def save(self, study: ReadStudy) -> str:
+        """Keep a study; the same content is kept once. Returns its id."""
+        study_id = study.digest[:32]
+        folder = self._kept / study_id
+        if not folder.exists():
+            # Written beside and renamed, so that nobody ever opens half a study.
+            partial = self.spool_root / f"saving-{uuid.uuid4().hex}"
+            partial.mkdir(mode=0o700)
+            try:
+                _write(partial, study_id, study)
+                with contextlib.suppress(FileExistsError, OSError):
+                    partial.rename(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+        os.utime(folder)
+        return study_id
+
+    def open(self, study_id: str) -> StoredStudy:
+        """Open a study, which counts as a use. Raises StudyNotFoundError."""
+        folder = self._folder(study_id)
+        try:
+            record = StudyRecord.model_validate_json((folder / "study.json").read_text(encoding="utf-8"))
+            array = np.load(folder / "stack.npy", mmap_mode="r", allow_pickle=False)
+            os.utime(folder)
+        except FileNotFoundError as error:
+            raise StudyNotFoundError from error
+        expires_at = datetime.fromtimestamp(time.time() + self._ttl_s, UTC)
+        return StoredStudy(record, _stack(record, array), expires_at)
+
+    def delete(self, study_id: str) -> None:
+        """Remove a study and all that was made of it on disk. Raises StudyNotFoundError."""
+        shutil.rmtree(self._folder(study_id))
+
+    def save_mask(self, study_id: str, record: MaskRecord, probability_zyx: NDArray[np.uint8]) -> None:
+        """Keep a study's probability map. Raises StudyNotFoundError when the study is gone."""
+        folder = self._folder(study_id)
+        temporary = folder / f"probability-{uuid.uuid4().hex}.tmp"
+        try:
+            with temporary.open("wb") as file:
+                np.save(file, probability_zyx, allow_pickle=False)
+            temporary.rename(folder / "probability.npy")
+            self.save_mask_record(study_id, record)
+        except FileNotFoundError as error:
+            raise StudyNotFoundError from error
+
+    def save_mask_record(self, study_id: str, record: MaskRecord) -> None:
+        """Keep what the mask is shown with."""
+        (self._folder(study_id) / "mask.json").write_text(record.model_dump_json(), encoding="utf-8")
+
+    def open_mask(self, study_id: str) -> StoredMask | None:
+        """The kept probability map, or None when there is none."""
+        folder = self._folder(study_id)
+        try:
+            record = MaskRecord.model_validate_json((folder / "mask.json").read_text(encoding="utf-8"))
+            return StoredMask(record, np.load(folder / "probability.npy", mmap_mode="r", allow_pickle=False))
+        except FileNotFoundError:
+            return None
+
+    def remove_expired(self) -> int:
+        """Remove studies whose time is over, and spooled uploads that nobody finished. Returns how many."""
+        limit = time.time() - self._ttl_s
+        stale = [
+            folder
+            for parent in (self._kept, self.spool_root)
+            for folder in parent.iterdir()
+            if folder.stat().st_mtime < limit
+        ]
+        for folder in stale:
+            shutil.rmtree(folder, ignore_errors=True)
+        return len(stale)
+
+    def _folder(self, study_id: str) -> Path:
+        folder = self._kept / study_id
+        try:
+            expired = folder.stat().st_mtime < time.time() - self._ttl_s
+        except FileNotFoundError as error:
+            raise StudyNotFoundError from error
+        if expired:
+            raise StudyNotFoundError
+        return folder
+
+
+def _write(folder: Path, study_id: str, study: ReadStudy) -> None:
+    stack = study.stack
+    affine, spacing, window = None, None, None
+    if isinstance(stack, CTVolume):
+        np.save(folder / "stack.npy", stack.voxels_zyx_hu, allow_pickle=False)
+        affine = stack.affine_lps
+    else:
+        np.save(folder / "stack.npy", stack.pixels_zyxc, allow_pickle=False)
+        spacing, window = stack.stated_spacing_zyx_mm, stack.window_hu
+    record = StudyRecord(
+        study_id=study_id,
+        source=study.source,
+        series=[_series_info(series) for series in study.series],
+        warnings=[Caveat(code=warning.code, detail=warning.detail) for warning in study.warnings],
+        affine_lps=None if affine is None else affine.tolist(),
+        stated_spacing_zyx_mm=None if spacing is None else list(spacing),
+        window_hu=None if window is None else list(window),
+    )
+    (folder / "study.json").write_text(record.model_dump_json(), encoding="utf-8")
+
+
+def _series_info(series: SeriesSummary) -> SeriesInfo:
+    return SeriesInfo(
+        series_uid=series.series_uid,
+        modality=series.modality,
+        slice_count=series.slice_count,
+        rows=series.rows,
+        columns=series.columns,
+        spacing_zyx_mm=None if series.spacing_zyx_mm is None else list(series.spacing_zyx_mm),
+        orientation=series.orientation,
+        lossy=series.lossy,
+        selected=series.selected,
+        reason=series.reason,
+    )
+
+
+def _stack(record: StudyRecord, array: NDArray[np.generic]) -> ImageStack:
+    if record.source != "pictures":
+        affine = None if record.affine_lps is None else np.asarray(record.affine_lps, dtype=np.float64)
+        return CTVolume(array, affine)  # type: ignore[arg-type]  # the dtype is the one that was saved
+    spacing, window = record.stated_spacing_zyx_mm, record.window_hu
+    return PictureStack(
+        array,  # type: ignore[arg-type]
+        None if spacing is None else (spacing[0], spacing[1], spacing[2]),
+        None if window is None else (window[0], window[1]),
+    )

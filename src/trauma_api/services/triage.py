@@ -1,0 +1,87 @@
+"""Triage: score every slice, select the ones to read."""
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trauma_api.engines.base import TriageScores
+from trauma_api.schemas.base import RESEARCH_NOTICE
+from trauma_api.schemas.triage import CandidateScore, SliceScore, TriageResult
+from trauma_api.services.ports import Progress, TriagePort, ignore_progress
+from trauma_api.services.provenance import caveats_of, provenance_of
+from trauma_api.services.study_storage import StoredStudy
+from trauma_api.settings import TriageCandidate
+
+GIB = 1024**3
+
+
+def slice_budget_for(device_memory_bytes: int | None) -> int:
+    """Slices that are read together: 3 up to 16 GB of device memory, 6 up to 24 GB, 10 above; 3 on a CPU."""
+    if device_memory_bytes is None or device_memory_bytes <= 16 * GIB:
+        return 3
+    return 6 if device_memory_bytes <= 24 * GIB else 10
+
+
+def select_slices(suspicion: NDArray[np.float32], threshold: float, budget: int) -> list[int]:
+    """The most suspicious slices at or above the threshold, spread out, in anatomical order; never none.
+
+    Neighbours show the same injury again, so a slice is passed over while one within the gap is already taken. The gap
+    is a sixth of a fair share of the stack; it is halved until the budget is used or no candidate is left.
+    """
+    order = [int(index) for index in np.argsort(-suspicion, kind="stable")]
+    candidates = [index for index in order if suspicion[index] >= threshold] or order[:1]
+    gap = max(1, len(suspicion) // (6 * budget))
+    taken: list[int] = []
+    while len(taken) < min(budget, len(candidates)):
+        for index in candidates:
+            if len(taken) < budget and all(abs(index - other) > gap for other in taken):
+                taken.append(index)
+        if gap == 0:
+            break
+        gap //= 2
+    return sorted(taken)
+
+
+class TriageService:
+    """Scores and selects slices."""
+
+    def __init__(
+        self, port: TriagePort, *, candidates: tuple[TriageCandidate, ...], threshold: float, slice_budget: int
+    ) -> None:
+        self._port = port
+        self._candidates = candidates
+        self._threshold = threshold
+        self.slice_budget = slice_budget
+
+    async def run(
+        self, study: StoredStudy, threshold: float | None = None, on_progress: Progress = ignore_progress
+    ) -> TriageResult:
+        """Score all slices of a study."""
+        began = time.monotonic()
+        scores = await self._port.score(study.stack, on_progress)
+        chosen = self._threshold if threshold is None else threshold
+        return TriageResult(
+            study_id=study.record.study_id,
+            threshold=chosen,
+            slice_budget=self.slice_budget,
+            suspicious_count=int((scores.suspicion >= chosen).sum()),
+            selected_slices=select_slices(scores.suspicion, chosen, self.slice_budget),
+            slices=self._slices(scores),
+            provenance=[provenance_of(self._port.info, time.monotonic() - began)],
+            warnings=[*study.record.warnings, *caveats_of(self._port.info)],
+            notice=RESEARCH_NOTICE,
+        )
+
+    def _slices(self, scores: TriageScores) -> list[SliceScore]:
+        return [
+            SliceScore(
+                slice_index=index,
+                suspicion=round(float(suspicion), 4),
+                candidates=[
+                    CandidateScore(candidate=candidate, logit=round(float(logit), 4))
+                    for candidate, logit in zip(self._candidates, logits, strict=True)
+                ],
+            )
+            for index, (suspicion, logits) in enumerate(zip(scores.suspicion, scores.logits, strict=True))
+        ]

@@ -1,0 +1,112 @@
+"""Volume: segment, measure, and keep the mask for pictures."""
+
+import time
+from functools import partial
+
+import anyio.to_thread
+
+from trauma_api.errors import InputError
+from trauma_api.guidelines.risk import RISK_CONVENTION, risk_level
+from trauma_api.imaging.measure import HemorrhageMeasure, measure_hemorrhage
+from trauma_api.imaging.volume import CTVolume
+from trauma_api.imaging.windowing import picture_hu
+from trauma_api.schemas.base import RESEARCH_NOTICE
+from trauma_api.schemas.volume import SliceVolume, VolumeInterval, VolumeResult
+from trauma_api.services.ports import Progress, SegmentationPort, ignore_progress
+from trauma_api.services.provenance import caveats_of, provenance_of
+from trauma_api.services.study_storage import MaskRecord, StoredMask, StoredStudy, StudyStorage
+
+INTERVAL_SHARE = 0.4
+"""The interval's thresholds lie this share of the way from the threshold to 0 and to 1."""
+
+
+class NoSpacingError(InputError):
+    """Nobody knows how large a voxel is."""
+
+    code = "no-spacing"
+    title = "No spacing"
+    public_message = (
+        "Millilitres need the true spacing, and this study has none: send the DICOM series or a NIfTI file, "
+        "or state spacing_mm with the pictures."
+    )
+
+
+class VolumeService:
+    """Hemorrhage volume of a study."""
+
+    def __init__(self, port: SegmentationPort, storage: StudyStorage) -> None:
+        self._port = port
+        self._storage = storage
+
+    async def run(
+        self, study: StoredStudy, threshold: float | None = None, on_progress: Progress = ignore_progress
+    ) -> VolumeResult:
+        """Segment a study, or take the kept mask of the same checkpoint, and measure it. Raises NoSpacingError."""
+        began = time.monotonic()
+        spacing = study.stack.spacing_zyx_mm
+        if spacing is None:
+            raise NoSpacingError
+        chosen = self._port.threshold if threshold is None else threshold
+        mask = await self._mask(study, spacing, chosen, on_progress)
+        low, high = chosen * (1 - INTERVAL_SHARE), chosen + (1 - chosen) * INTERVAL_SHARE
+        measure = await anyio.to_thread.run_sync(
+            partial(
+                measure_hemorrhage,
+                mask.probability_zyx,
+                spacing,
+                threshold=chosen,
+                low_threshold=low,
+                high_threshold=high,
+            )
+        )
+        return self._result(study, measure, spacing, chosen, (low, high), time.monotonic() - began)
+
+    async def _mask(
+        self, study: StoredStudy, spacing: tuple[float, float, float], threshold: float, on_progress: Progress
+    ) -> StoredMask:
+        study_id = study.record.study_id
+        record = MaskRecord(checkpoint_sha256=self._port.info.sha256, threshold=threshold)
+        kept = await anyio.to_thread.run_sync(self._storage.open_mask, study_id)
+        if kept is not None and kept.record.checkpoint_sha256 == record.checkpoint_sha256:
+            await anyio.to_thread.run_sync(self._storage.save_mask_record, study_id, record)
+            return kept
+        stack = study.stack
+        voxels = (
+            stack.voxels_zyx_hu if isinstance(stack, CTVolume) else await anyio.to_thread.run_sync(picture_hu, stack)
+        )
+        probability = await self._port.segment(voxels, spacing, on_progress)
+        await anyio.to_thread.run_sync(self._storage.save_mask, study_id, record, probability)
+        return StoredMask(record, probability)
+
+    def _result(
+        self,
+        study: StoredStudy,
+        measure: HemorrhageMeasure,
+        spacing: tuple[float, float, float],
+        threshold: float,
+        interval: tuple[float, float],
+        duration_s: float,
+    ) -> VolumeResult:
+        study_id = study.record.study_id
+        volume_ml = round(measure.volume_ml, 1)
+        return VolumeResult(
+            study_id=study_id,
+            volume_ml=volume_ml,
+            interval=VolumeInterval(
+                low_ml=round(measure.low_ml, 1),
+                high_ml=round(measure.high_ml, 1),
+                method=f"Volumes at the thresholds {interval[1]:.2f} and {interval[0]:.2f}; not a confidence interval.",
+            ),
+            threshold=threshold,
+            risk_level=risk_level(volume_ml),
+            risk_convention=RISK_CONVENTION,
+            spacing_zyx_mm=[round(value, 6) for value in spacing],
+            slices=[
+                SliceVolume(slice_index=index, volume_ml=round(value, 2))
+                for index, value in enumerate(measure.volume_per_slice_ml)
+            ],
+            mask_url=f"/v1/studies/{study_id}/slices/{{slice_index}}.png?overlay=true",
+            provenance=[provenance_of(self._port.info, duration_s)],
+            warnings=[*study.record.warnings, *caveats_of(self._port.info)],
+            notice=RESEARCH_NOTICE,
+        )
