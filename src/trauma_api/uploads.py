@@ -57,7 +57,7 @@ async def spool_upload(request: Request) -> AsyncIterator[SpooledUpload]:
     """
     container = get_container(request)
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    with spool_folder(container.studies.storage.spool_root) as folder:
+    async with spool_folder(container.studies.storage.spool_root) as folder:
         if media_type == "multipart/form-data":
             yield await _spool_form(request, folder, container.settings.max_upload_files)
         elif media_type in RAW_TYPES:

@@ -9,7 +9,7 @@ from transformers import GemmaTokenizer
 from trauma_api.engines.gemma import GemmaReader
 from trauma_api.engines.streaming import TextStream
 
-TEXTS = ["Free fluid in the pelvis.", 'naïve {"liver":"none"}\n\n', "Blutung im Oberbauch – groß, 10 ½ µl 血"]
+TEXTS = ["Free fluid in the pelvis.", 'naïve {"liver":"none"}\n\n', "Blutung im Oberbauch, groß, 10 ½ µl 血"]
 
 
 @pytest.fixture(scope="module")

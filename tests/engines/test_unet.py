@@ -26,9 +26,7 @@ def test_the_grid_is_the_studys_own(segmenter: UNetSegmenter, volume: NDArray[np
     assert segmenter.threshold == 0.5
 
 
-def test_the_result_does_not_depend_on_how_the_work_is_cut(
-    segmenter: UNetSegmenter, volume: NDArray[np.int16]
-) -> None:
+def test_the_result_does_not_depend_on_how_the_work_is_cut(segmenter: UNetSegmenter, volume: NDArray[np.int16]) -> None:
     whole = segmenter.probabilities(volume, SPACING, 0, 7)
     alone = np.concatenate([segmenter.probabilities(volume, SPACING, i, i + 1) for i in range(7)])
     parts = np.concatenate([segmenter.probabilities(volume, SPACING, a, b) for a, b in ((0, 3), (3, 7))])

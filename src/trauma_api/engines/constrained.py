@@ -15,6 +15,9 @@ from trauma_api.engines.streaming import TextStream
 # Listed, not "anything but digits": Unicode has hundreds of digits, superscripts, fractions and number words in other
 # scripts, and only a list of plain ASCII keeps every way of writing a number out. No < or > either, which open markup.
 PROSE_CHARACTERS = r"""[A-Za-z \n.,;:!?'"()/%+*&-]"""
+# A token that is best without the grammar and allowed by it is best under it. Asking for a few tokens takes
+# microseconds; the mask of Gemma's 262,208 takes up to 0.2 s in a bounded string, so it comes second.
+_TRIED_FIRST = 8
 _SLOT_NAME = re.compile(r"[a-z][a-z_]*")
 _CHARACTER_CLASS = re.compile(r"\[(?:\\.|[^\]\\])*\]|\\.")
 _UNBOUNDED_REPEAT = re.compile(r"[*+]|\{\d*,\}")
@@ -37,12 +40,15 @@ class TokenGuide:
 
     def pick(self, logits: torch.Tensor) -> int:
         """The most probable token that the grammar allows, taken as said; ``logits`` is float32 (vocabulary,)."""
+        allowed = logits.clone()
+        allowed[self._forbidden.to(logits.device)] = -torch.inf
+        for token in allowed.topk(_TRIED_FIRST).indices.tolist():
+            if self._matcher.accept_token(token):
+                return int(token)
         self._matcher.fill_next_token_bitmask(self._bits)
-        allowed = logits.clone()[None]
         # the Triton kernel that is the default on CUDA needs a C compiler at run time
         backend = "cpu" if logits.device.type == "cpu" else "torch_native"
-        xgrammar.apply_token_bitmask_inplace(allowed, self._bits.to(logits.device), backend=backend)
-        allowed[0, self._forbidden.to(logits.device)] = -torch.inf
+        xgrammar.apply_token_bitmask_inplace(allowed[None], self._bits.to(logits.device), backend=backend)
         token = int(allowed.argmax())
         if not self._matcher.accept_token(token):
             raise EngineError("The grammar refuses every token of the reader's vocabulary.")
@@ -82,9 +88,13 @@ class Grammars:
         for slot in slots:
             if not _SLOT_NAME.fullmatch(slot):
                 raise EngineError(f"The slot {slot!r} is not named in small letters and underscores.")
-        names = " | ".join(json.dumps(slot) for slot in slots)
-        slot_rule = f' | "{{" ({names}) "}}"' if slots else ""
-        ebnf = f"root ::= ([A-Za-z]{slot_rule}) ({PROSE_CHARACTERS}{slot_rule})*"
+        # In this shape a mask takes 15 microseconds, as one repeated alternative 0.2 s (Gemma's vocabulary).
+        if slots:
+            names = " | ".join(json.dumps(slot) for slot in slots)
+            text = f"([A-Za-z] | slot) {PROSE_CHARACTERS}* (slot {PROSE_CHARACTERS}*)*"
+            ebnf = f'root ::= {text}\nslot ::= "{{" ({names}) "}}"'
+        else:
+            ebnf = f"root ::= [A-Za-z] {PROSE_CHARACTERS}*"
         return self._guide(ebnf, lambda: self._compiler.compile_grammar(ebnf), stops_by_itself=False)
 
     def form(self, form: JsonForm) -> TokenGuide:

@@ -130,7 +130,7 @@ class GemmaReader:
         """The processor's tensors. Text that spells a control token stays text, so no question can open a turn."""
         try:
             return self._processor.apply_chat_template(
-                [{"role": turn.role, "content": list(_content(turn))} for turn in turns],
+                [{"role": turn.role, "content": list(self._content(turn))} for turn in turns],
                 add_generation_prompt=True,
                 tokenize=True,
                 return_dict=True,
@@ -139,6 +139,20 @@ class GemmaReader:
             )
         except TemplateError as error:
             raise EngineError(f"The reader's chat template refuses these turns: {error}") from error
+
+    def _content(self, turn: Turn) -> Iterator[dict[str, Any]]:
+        for part in turn.parts:
+            if isinstance(part, str):
+                # Gemma3Processor counts these in the text, also where they are only text, and fails
+                if self._tokenizer.image_token in part:
+                    raise EngineError(
+                        f"A turn's text spells {self._tokenizer.image_token}, which stands for a picture."
+                    )
+                yield {"type": "text", "text": part}
+            elif turn.role == "user":
+                yield {"type": "image", "image": Image.fromarray(part)}
+            else:
+                raise EngineError(f"A {turn.role} turn holds a picture; only a user's turn may.")
 
     def _prefill(self, inputs: Any, cancelled: Callable[[], bool]) -> ModelState | None:
         """The state after the prompt; None when cancelled on the way."""
@@ -181,16 +195,6 @@ class GemmaReader:
             raise CheckpointError(
                 f"The tokenizer of {self._info.checkpoint} changes the text it is given; name a Gemma 3 checkpoint."
             )
-
-
-def _content(turn: Turn) -> Iterator[dict[str, Any]]:
-    for part in turn.parts:
-        if isinstance(part, str):
-            yield {"type": "text", "text": part}
-        elif turn.role == "user":
-            yield {"type": "image", "image": Image.fromarray(part)}
-        else:
-            raise EngineError(f"A {turn.role} turn holds a picture; only a user's turn may.")
 
 
 def _as_encoder_outputs(features: list[torch.Tensor]) -> dict[str, BaseModelOutputWithPooling] | None:

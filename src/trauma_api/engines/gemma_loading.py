@@ -18,9 +18,9 @@ from trauma_api.engines.device import choose_dtype
 
 Quantization = Literal["none", "nf4"]
 _ADAPTER_WEIGHTS = "adapter_model.safetensors"
-# The default list is replaced by this one, so the head stands in it too; the tower and projector are kept as they
-# are because the pictures' features suffer most from 4 bits.
-_NOT_QUANTIZED = ["lm_head", "vision_tower", "multi_modal_projector"]
+# Whole paths, as a bare "vision_tower" matches no module inside it. The list replaces transformers' own, so the head
+# stands in it too; tower and projector stay as they are because the pictures' features suffer most from 4 bits.
+_NOT_QUANTIZED = ["lm_head", "model.vision_tower", "model.multi_modal_projector"]
 
 
 def load_processor(found: Checkpoint) -> Any:
@@ -90,6 +90,8 @@ def attach_adapter(model: Any, name: str, *, token: str | None, cache_dir: Path 
     with warnings.catch_warnings():
         # PEFT only warns, and leaves the tensors it did not find at their random start
         warnings.filterwarnings("error", message="Found missing adapter keys")
+        # PEFT 0.21 asks transformers 5 for an attribute by its old name
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         try:
             adapted = loading(
                 name,

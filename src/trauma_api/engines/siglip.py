@@ -27,7 +27,8 @@ def suspicion_from_logits(logits: NDArray[np.float32], scale: float, offset: flo
     A difference, because SigLIP's own sigmoid stands near zero for all statements (its bias is about -10).
     """
     difference = logits[:, :-1].max(axis=1) - logits[:, -1]
-    suspicion: NDArray[np.float32] = (1.0 / (1.0 + np.exp(-(scale * difference + offset)))).astype(np.float32)
+    # the logarithm of the sigmoid first: exp of a large positive number would overflow
+    suspicion: NDArray[np.float32] = np.exp(-np.logaddexp(0.0, -(scale * difference + offset))).astype(np.float32)
     return suspicion
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.uid import UID
 
 from trauma_api.errors import InputError
 from trauma_api.imaging.entries import Entry
@@ -41,11 +40,11 @@ _CT_IMAGE_CLASSES = frozenset(
         "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image Storage
     }
 )
-# PS3.5 section 8.2 and annex A.4: the syntaxes that may have lost information. JPEG 2000 (.91) and HTJ2K (.203) may
-# also be used without loss, which LossyImageCompression then says.
+# PS3.5 section 8.2 and annex A.4: syntaxes that lose information, and those that do unless the file denies it.
 _LOSSY_SYNTAXES = frozenset(
     f"1.2.840.10008.1.2.4.{suffix}" for suffix in ("50", "51", "52", "53", "54", "55", "56", "81")
 )
+_PERHAPS_LOSSY_SYNTAXES = frozenset({"1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203"})
 _KNOWN_MODALITIES: dict[str, Modality] = {"CT": "CT", "MR": "MR", "PT": "PT", "SEG": "SEG"}
 _ATTRIBUTES: list[str] = [
     "SOPClassUID", "Modality", "SeriesInstanceUID", "ImageType", "Rows", "Columns", "NumberOfFrames",
@@ -194,7 +193,8 @@ def _modality(dataset: Dataset) -> Modality:
 
 
 def _is_lossy(dataset: Dataset) -> bool:
-    return str(dataset.get("LossyImageCompression")) == "01" or UID(transfer_syntax_of(dataset)) in _LOSSY_SYNTAXES
+    stated, syntax = str(dataset.get("LossyImageCompression")), transfer_syntax_of(dataset)
+    return stated == "01" or syntax in _LOSSY_SYNTAXES or (syntax in _PERHAPS_LOSSY_SYNTAXES and stated != "00")
 
 
 def _numbers(value: Any, count: int) -> tuple[float, ...] | None:

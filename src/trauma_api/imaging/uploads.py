@@ -66,7 +66,7 @@ def read_upload(
 
     DICOM files (one CT series is chosen), ZIP archives of images, one NIfTI CT, or PNG and JPEG pictures, for which
     alone a spacing (mm) and a window (HU of black and of white) may be stated. Files that are no images are left out
-    with a warning. ``scratch`` is an existing private folder, which holds unpacked files until the caller removes it.
+    with a warning. ``scratch`` is an empty private folder, which holds unpacked files until the caller removes it.
 
     Raises InputError only, one subclass per reason; its text holds no patient data.
     """

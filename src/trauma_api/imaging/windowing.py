@@ -31,7 +31,7 @@ def grey(slice_hu: HUArray, window: tuple[float, float]) -> NDArray[np.uint8]:
     """Clip to the window's lowest and highest HU and scale to 0..255, rounded. Any shape; HU in, grey levels out."""
     low, high = window
     clipped = np.clip(slice_hu.astype(np.float32), low, high)
-    return np.asarray(np.rint((clipped - low) * (255.0 / (high - low))), dtype=np.uint8)
+    return np.asarray(np.rint((clipped - low) / (high - low) * 255), dtype=np.uint8)
 
 
 def model_rgb(stack: ImageStack, index: int) -> NDArray[np.uint8]:

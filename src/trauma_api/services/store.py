@@ -42,12 +42,14 @@ def connect(url: str | None, unix_socket: str | None = None) -> "Redis":
         "socket_timeout": 2,
         "retry": Retry(ExponentialBackoff(cap=0.2, base=0.05), 2),
         "decode_responses": True,
+        # The default reads the client's version from disk for each connection, on the event loop.
+        "driver_info": None,
     }
     if unix_socket is not None:
         pool = BlockingConnectionPool(connection_class=UnixDomainSocketConnection, path=unix_socket, **options)
     else:
         pool = BlockingConnectionPool.from_url(url or "", socket_connect_timeout=1, health_check_interval=30, **options)
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)
 
 
 @contextmanager

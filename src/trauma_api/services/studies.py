@@ -1,5 +1,6 @@
 """Studies: uploads become kept studies; kept studies are described, shown and removed."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,6 @@ from trauma_api.imaging.uploads import ReadLimits, ReadStudy, UploadedFile, read
 from trauma_api.phantom.series import write_sample_study
 from trauma_api.schemas.base import RESEARCH_NOTICE, SAMPLE_ID
 from trauma_api.schemas.studies import Study
-from trauma_api.services.spool import spool_folder
 from trauma_api.services.study_storage import StoredStudy, StudyNotFoundError, StudyStorage
 
 T = TypeVar("T")
@@ -104,8 +104,8 @@ class StudyService:
                 return self._storage.open(self._sample_study_id)
             except StudyNotFoundError:
                 pass  # its time was over: drawn anew below
-        with spool_folder(self._storage.spool_root) as folder:
-            self._sample_study_id = self._storage.save(_read_sample(folder))
+        with tempfile.TemporaryDirectory(dir=self._storage.spool_root) as folder:
+            self._sample_study_id = self._storage.save(_read_sample(Path(folder)))
         return self._storage.open(self._sample_study_id)
 
 
