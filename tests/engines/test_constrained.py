@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xgrammar
 
 from trauma_api.engines.base import EngineError, JsonForm
 from trauma_api.engines.constrained import PROSE_CHARACTERS, Grammars, TokenGuide, choice_probabilities, object_schema
@@ -42,6 +43,21 @@ def test_any_form_is_valid_json(seed: int, grammars: Grammars, reader: GemmaRead
     assert re.fullmatch(r"[A-Za-z ,;()/-]{0,80}", written["bleeding_description"])
     assert len(written["differentials"]) <= 3
     assert all(re.fullmatch(r"[A-Za-z -]{1,40}", item) for item in written["differentials"])
+
+
+@pytest.mark.parametrize("liked", ["", "0123456789", "liver"])
+def test_the_pick_is_the_best_token_that_is_allowed(
+    liked: str, grammars: Grammars, reader: GemmaReader, form: JsonForm
+) -> None:
+    guide, mask = grammars.form(form), xgrammar.allocate_token_bitmask(1, 1024)
+    random = torch.Generator().manual_seed(1)
+    while not guide.finished:
+        logits = torch.randn(1024, generator=random)
+        logits[reader._encode(liked)] += 9
+        expected = logits.clone()
+        guide._matcher.fill_next_token_bitmask(mask)
+        xgrammar.apply_token_bitmask_inplace(expected[None], mask)
+        assert guide.pick(logits) == expected.argmax()
 
 
 @pytest.mark.parametrize("seed", range(10))

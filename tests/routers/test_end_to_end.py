@@ -1,28 +1,13 @@
 """The main job over a real socket: a study goes in, a briefing comes out, questions are answered as a stream."""
 
-import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.support.events import parse_events
 from tests.support.service import RunningService
-
-
-def parse_events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any], str | None]]:
-    """(event, payload, id) of each server-sent event."""
-    name, event_id = "", None
-    for line in lines:
-        field, _, value = line.partition(": ")
-        if field == "event":
-            name = value
-        elif field == "id":
-            event_id = value
-        elif field == "data":
-            yield name, json.loads(value), event_id
-            event_id = None
 
 
 @pytest.fixture(scope="module")

@@ -52,14 +52,12 @@ class StudyService:
     async def ingest(
         self,
         files: Sequence[UploadedFile],
-        scratch: Path,
+        folder: Path,
         spacing_zyx_mm: tuple[float, float, float] | None = None,
         window_hu: tuple[float, float] | None = None,
     ) -> Study:
-        """Read an upload and keep it. Raises InputError with the reason when it is not usable."""
-        read = partial(
-            read_upload, files, scratch, spacing_zyx_mm=spacing_zyx_mm, window_hu=window_hu, limits=self._limits
-        )
+        """Read an upload, unpacking in its private folder, and keep it. Raises InputError when it is not usable."""
+        read = partial(_read, files, folder, spacing_zyx_mm, window_hu, self._limits)
         study_id = await _in_thread(lambda: self._storage.save(read()))
         return await self.describe(study_id)
 
@@ -109,10 +107,23 @@ class StudyService:
         return self._storage.open(self._sample_study_id)
 
 
+def _read(
+    files: Sequence[UploadedFile],
+    folder: Path,
+    spacing_zyx_mm: tuple[float, float, float] | None,
+    window_hu: tuple[float, float] | None,
+    limits: ReadLimits,
+) -> ReadStudy:
+    unpacked = folder / "unpacked"
+    unpacked.mkdir(mode=0o700)
+    return read_upload(files, unpacked, spacing_zyx_mm=spacing_zyx_mm, window_hu=window_hu, limits=limits)
+
+
 def _read_sample(folder: Path) -> ReadStudy:
     write_sample_study(folder)
     paths = sorted(path for path in folder.iterdir() if path.suffix == ".dcm")
-    return read_upload([UploadedFile(position, path) for position, path in enumerate(paths)], folder)
+    files = [UploadedFile(position, path) for position, path in enumerate(paths)]
+    return _read(files, folder, None, None, ReadLimits())
 
 
 def describe(study: StoredStudy) -> Study:
