@@ -15,6 +15,7 @@ from rich.console import Console
 
 from trauma_api.app import create_app
 from trauma_api.client import RequestFailedError, ServiceClient
+from trauma_api.log import configure_logging
 from trauma_api.schemas.base import SAMPLE_ID
 from trauma_api.schemas.briefings import Briefing, BriefingRequest
 from trauma_api.schemas.patient import Vitals
@@ -127,6 +128,7 @@ def openapi() -> None:
 def check() -> None:
     """Validate the configuration and load the checkpoints; start nothing."""
     settings = _settings()
+    configure_logging(settings.log_level)
     # Imported here: the other commands that need no model must not load torch.
     from trauma_api.container import StartError, load_engines
 

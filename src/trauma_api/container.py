@@ -4,6 +4,7 @@ Where an engine runs is decided here: services get ports, and these are the loca
 """
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -89,10 +90,13 @@ def load_engines(settings: Settings) -> Engines:
 
 def _load_engines(settings: Settings) -> Engines:
     # Imported here: building the OpenAPI document, or asking for help, must not load torch.
+    from trauma_api.engines.device import limit_threads, silence_libraries
     from trauma_api.engines.gemma import GemmaReader
     from trauma_api.engines.siglip import SiglipTriage
     from trauma_api.engines.unet import UNetSegmenter
 
+    silence_libraries()
+    limit_threads(settings.torch_threads or max(1, len(os.sched_getaffinity(0)) // settings.gate_permits))
     token = None if settings.hf_token is None else settings.hf_token.get_secret_value()
     statements = tuple(settings.triage_statements.values())
     return Engines(

@@ -18,6 +18,7 @@ _TALKATIVE = (
     "python_multipart",
     "nibabel",
     "PIL",
+    "bitsandbytes",
     "uvicorn.access",
 )
 

@@ -158,19 +158,26 @@ class EvenState:
 
     logits = torch.zeros(1024)
 
-    def log_probability(self, tokens: Sequence[int]) -> float:
-        return -float(np.log(1024)) * len(tokens)
+    def logits_after(self, tokens: Sequence[int]) -> torch.Tensor:
+        return torch.zeros(1024)
 
     def advance(self, tokens: Sequence[int]) -> None:
         """Nothing changes its mind."""
 
 
-def test_choice_probabilities_weigh_whole_values() -> None:
+def test_a_value_of_more_tokens_is_not_less_probable() -> None:
     even: Any = EvenState()
-    lengths = {"a": [0], "b": [0], "cc": [0, 0]}
-    probabilities = choice_probabilities(even, tuple(lengths), lengths.__getitem__)
-    assert probabilities["a"] == probabilities["b"] == pytest.approx(1 / (2 + 1 / 1024))
-    assert sum(probabilities.values()) == pytest.approx(1)
+    spelled = {"a": [0], "b": [1], "cc": [2, 2, 2, 2]}
+    probabilities = choice_probabilities(even, tuple(spelled), spelled.__getitem__)
+    assert probabilities == pytest.approx({"a": 1 / 3, "b": 1 / 3, "cc": 1 / 3})
+
+
+def test_values_that_begin_alike_share_their_way() -> None:
+    # At the first parting {5} stands against {7}: a half each; after 5, {1} stands against {2}: a quarter each.
+    even: Any = EvenState()
+    spelled = {"low": [5, 1], "lax": [5, 2], "high": [7, 7]}
+    probabilities = choice_probabilities(even, tuple(spelled), spelled.__getitem__)
+    assert probabilities == pytest.approx({"low": 0.25, "lax": 0.25, "high": 0.5})
 
 
 def test_values_that_overlap_are_refused() -> None:

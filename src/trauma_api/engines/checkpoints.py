@@ -92,15 +92,21 @@ class Checkpoint(_Strict):
         """What an engine that runs this checkpoint on ``place`` says of itself."""
         return EngineInfo(
             role=self.metadata.role,
-            checkpoint=self.name,
+            checkpoint=public_name(self.name),
             architecture=self.metadata.architecture,
             sha256=self.sha256,
             trained_on=self.metadata.trained_on,
-            adapter=adapter,
+            adapter=None if adapter is None else public_name(adapter),
             device=place.type,
             dtype=dtype,
             device_memory_bytes=device_memory_bytes(place),
         )
+
+
+def public_name(name: str) -> str:
+    """A hub id as it is; of a folder the last two names, as results tell nothing of the machine's other folders."""
+    local = Path(name).expanduser()
+    return "/".join(local.resolve().parts[-2:]) if local.is_dir() else name
 
 
 def open_checkpoint(name: str, role: Role, *, token: str | None = None, cache_dir: Path | None = None) -> Checkpoint:

@@ -190,15 +190,34 @@ def fill_form(
 def choice_probabilities(
     state: ModelState, values: Sequence[str], encode: Callable[[str], list[int]]
 ) -> dict[str, float]:
-    """How probable each value is as the next text, among these; sums to 1.
+    """How probable each value is as the next text under a grammar that allows these alone; sums to 1.
 
+    Values that begin with the same tokens share their way to where they part, and at each parting only the tokens that
+    lead on to a value are weighed against each other. So a value is no less probable for being spelled in more tokens.
     Raises EngineError where a value is the beginning of another.
     """
     for value in values:
         if any(other.startswith(value) for other in values if other is not value):
             raise EngineError(f"The value {value!r} is the beginning of another value of its field.")
-    scores = torch.tensor([state.log_probability(encode(_escaped(value))) for value in values], dtype=torch.float64)
-    return dict(zip(values, scores.softmax(dim=0).tolist(), strict=True))
+    shares = _shares(state, {value: encode(_escaped(value)) for value in values}, [])
+    return {value: shares[value] for value in values}
+
+
+def _shares(state: ModelState, spelled: Mapping[str, Sequence[int]], said: list[int]) -> dict[str, float]:
+    """Probability of each value, all of which begin with the tokens ``said``."""
+    if len(spelled) == 1:
+        return dict.fromkeys(spelled, 1.0)
+    branches: dict[int, dict[str, Sequence[int]]] = {}
+    for value, tokens in spelled.items():
+        branches.setdefault(tokens[len(said)], {})[value] = tokens
+    weights = [1.0]
+    if len(branches) > 1:
+        weights = state.logits_after(said)[list(branches)].double().softmax(dim=0).tolist()
+    return {
+        value: weight * share
+        for (token, branch), weight in zip(branches.items(), weights, strict=True)
+        for value, share in _shares(state, branch, [*said, token]).items()
+    }
 
 
 def _escaped(value: str) -> str:

@@ -36,13 +36,9 @@ class ModelState:
         """Take in the next tokens. Raises EngineError where the context is full."""
         self.logits = self._forward(tokens, self._cache, keep=1)[-1]
 
-    def log_probability(self, tokens: Sequence[int]) -> float:
-        """Of ``tokens`` coming next; the state stays as it is."""
-        rows = self.logits[None]
-        if len(tokens) > 1:
-            rows = torch.cat([rows, self._forward(tokens[:-1], self._fork(), keep=len(tokens) - 1)])
-        chosen = torch.tensor(tokens, device=rows.device)[:, None]
-        return rows.log_softmax(dim=-1).gather(1, chosen).sum().item()
+    def logits_after(self, tokens: Sequence[int]) -> torch.Tensor:
+        """Logits of the token that would follow ``tokens``, (vocabulary,); the state stays as it is."""
+        return self._forward(tokens, self._fork(), keep=1)[-1] if tokens else self.logits
 
     def _fork(self) -> DynamicCache:
         """Shares all tensors: a cache layer replaces its tensors when it grows and never writes into them."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Literal, TypeVar
 
 import torch
+import transformers
 
 from trauma_api.engines.base import CheckpointError, EngineOutOfMemoryError
 
@@ -56,6 +57,15 @@ def within_memory(work: Callable[[], _Result]) -> _Result:
     raise EngineOutOfMemoryError("The device's memory was full; what the engine held for this input has been freed.")
 
 
+def silence_libraries() -> None:
+    """Let transformers print errors only: its advice on loading is for the authors of a checkpoint."""
+    transformers.utils.logging.set_verbosity_error()
+
+
 def limit_threads(count: int) -> None:
-    """Use at most ``count`` CPU threads for each operation, in this whole process."""
+    """Use at most ``count`` CPU threads for each operation.
+
+    Holds for this thread and those that run their first operation later. Engines that run side by side share the
+    cores: with more threads than cores together, each waits for the others and small models become ten times slower.
+    """
     torch.set_num_threads(count)

@@ -55,7 +55,7 @@ def reading_turns(stack: ImageStack, slice_indices: Sequence[int], vitals: Vital
     """Instruction, slices, query."""
     known = vitals_in_words(vitals)
     instruction = READING_INSTRUCTION if not known else f"{READING_INSTRUCTION} Vital signs: {', '.join(known)}."
-    return (Turn("user", (instruction, *_slices(stack, slice_indices), READING_QUERY)),)
+    return (Turn("user", (instruction, *_slices(stack, slice_indices, READING_QUERY))),)
 
 
 def prose_turns(section: str, statements: Sequence[str], slots: Sequence[str]) -> tuple[Turn, ...]:
@@ -78,16 +78,21 @@ def answer_turns(
     opening = f"Facts:\n{facts}\n{_slot_list(slots)}"
     asked = [*(past for past, _ in history), question]
     turns = [Turn("system", (ANSWER_INSTRUCTION,))]
-    turns.append(Turn("user", (*_slices(stack, slice_indices), opening, _fenced(asked[0]))))
+    turns.append(Turn("user", tuple(_slices(stack, slice_indices, f"{opening}\n{_fenced(asked[0])}"))))
     for (_, answer), following in zip(history, asked[1:], strict=True):
         turns += [Turn("assistant", (answer,)), Turn("user", (_fenced(following),))]
     return tuple(turns)
 
 
-def _slices(stack: ImageStack, slice_indices: Sequence[int]) -> list[ImageOrText]:
+def _slices(stack: ImageStack, slice_indices: Sequence[int], text: str) -> list[ImageOrText]:
+    """The slices and what follows them. One text part holds the last label and the text: the chat template of Gemma
+    trims each part and joins them without a space."""
     parts: list[ImageOrText] = []
     for number, index in enumerate(slice_indices, start=1):
         parts += [model_rgb(stack, index), f"SLICE {number}"]
+    if not parts:
+        return [text]
+    parts[-1] = f"{parts[-1]}\n{text}"
     return parts
 
 

@@ -1,0 +1,200 @@
+"""Facts: results in words, and numbers into the slots of what the model wrote."""
+
+import pytest
+
+from trauma_api.schemas.analysis import (
+    Findings,
+    HemoperitoneumFinding,
+    InjuryPatternFinding,
+    OrganFinding,
+    OrganGrade,
+    Presence,
+    PresenceFinding,
+    SeverityFinding,
+)
+from trauma_api.schemas.base import RESEARCH_NOTICE
+from trauma_api.schemas.patient import ClinicalContext, Vitals
+from trauma_api.schemas.volume import VolumeInterval, VolumeResult
+from trauma_api.services.facts import SlotFiller, collect_facts, fill_slots, format_ml, slot_names
+from trauma_api.services.study_storage import StoredStudy
+
+SLOTS = {"volume_ml": "123.4 mL", "gcs": "13"}
+
+
+def organ(value: OrganGrade, probability: float = 0.8) -> OrganFinding:
+    """A finding of a solid organ."""
+    return OrganFinding(value=value, probability=probability, probabilities={value: probability})
+
+
+def seen(value: Presence, probability: float = 0.8) -> PresenceFinding:
+    """A finding that is there or not."""
+    return PresenceFinding(value=value, probability=probability, probabilities={value: probability})
+
+
+@pytest.fixture
+def findings() -> Findings:
+    """A torn spleen."""
+    return Findings(
+        liver=organ("none"),
+        spleen=organ("high_grade", 0.914),
+        kidneys=organ("not_assessed"),
+        bowel_and_mesentery=seen("absent"),
+        active_extravasation=seen("present", 0.666),
+        hemoperitoneum=HemoperitoneumFinding(value="moderate", probability=0.5, probabilities={"moderate": 0.5}),
+        injury_pattern=InjuryPatternFinding(value="isolated_organ", probability=0.5, probabilities={}),
+        severity=SeverityFinding(value="severe", probability=0.5, probabilities={}),
+        bleeding_description="contrast beside the spleen",
+        differentials=[],
+    )
+
+
+@pytest.fixture
+def volume() -> VolumeResult:
+    """123.4 mL."""
+    return VolumeResult(
+        study_id="0" * 32,
+        volume_ml=123.4,
+        interval=VolumeInterval(low_ml=98.75, high_ml=150.0, method="thresholds"),
+        threshold=0.5,
+        risk_level="MODERATE",
+        risk_convention="convention",
+        spacing_zyx_mm=[5.0, 2.2, 2.2],
+        slices=[],
+        mask_url="",
+        provenance=[],
+        warnings=[],
+        notice=RESEARCH_NOTICE,
+    )
+
+
+class TestSlotFiller:
+    @pytest.mark.parametrize(
+        "pieces",
+        [
+            ["About {volume_ml} of blood."],
+            ["About {", "volume", "_ml", "} of blood."],
+            ["About ", "{volume_ml", "}", " of blood."],
+            list("About {volume_ml} of blood."),
+        ],
+    )
+    def test_a_slot_is_filled_however_the_text_is_split(self, pieces: list[str]) -> None:
+        filler = SlotFiller(SLOTS)
+        assert "".join(filler.feed(piece) for piece in pieces) + filler.rest() == "About 123.4 mL of blood."
+
+    def test_text_before_a_slot_is_shown_at_once_and_the_slot_when_it_closes(self) -> None:
+        filler = SlotFiller(SLOTS)
+        assert filler.feed("GCS {gc") == "GCS "
+        assert filler.feed("s") == ""
+        assert filler.feed("}, then ") == "13, then "
+        assert filler.feed("{gcs}{volume_ml}") == "13123.4 mL"
+
+    def test_a_slot_that_never_closes_shows_nothing(self) -> None:
+        filler = SlotFiller(SLOTS)
+        assert filler.feed("About {volume_m") == "About "
+        assert filler.rest() == ""
+        assert filler.feed("plain again") == "plain again"
+
+    def test_fill_slots_is_the_same_for_a_whole_text(self) -> None:
+        assert fill_slots("{gcs} and {volume_ml}, {vol", SLOTS) == "13 and 123.4 mL, "
+        assert fill_slots("", SLOTS) == ""
+
+
+class TestFormat:
+    @pytest.mark.parametrize(
+        ("volume_ml", "text"), [(0.0, "0.0 mL"), (4.94, "4.9 mL"), (500.06, "500.1 mL"), (1234.5, "1234.5 mL")]
+    )
+    def test_millilitres_have_one_decimal(self, volume_ml: float, text: str) -> None:
+        assert format_ml(volume_ml) == text
+
+
+class TestCollectFacts:
+    def test_findings_are_said_with_their_probability(self, study: StoredStudy, findings: Findings) -> None:
+        said = collect_facts(study, findings, None, None, None).statements
+        assert "Liver: no injury seen (model probability 80%)." in said["findings"]
+        # 0.914 is 91 %, 0.666 is 67 %.
+        assert "Spleen: high-grade injury (AAST IV or V) (model probability 91%)." in said["findings"]
+        assert "Kidneys: not assessed (model probability 80%)." in said["findings"]
+        assert "Active extravasation: present (model probability 67%)." in said["findings"]
+        assert "Bowel and mesentery injury: not seen (model probability 80%)." in said["findings"]
+        assert "Hemoperitoneum: moderate (model probability 50%)." in said["findings"]
+        assert "Injury pattern: isolated organ." in said["impression"]
+        assert "Severity as read: severe." in said["impression"]
+
+    def test_the_volume_is_said_alike_in_findings_impression_and_slot(
+        self, study: StoredStudy, findings: Findings, volume: VolumeResult
+    ) -> None:
+        facts = collect_facts(study, findings, volume, None, None)
+        sentence = "Hemorrhage volume: 123.4 mL (98.8 mL to 150.0 mL), an unvalidated estimate."
+        assert sentence in facts.statements["findings"]
+        assert sentence in facts.statements["impression"]
+        assert "Risk level by this project's convention: MODERATE." in facts.statements["findings"]
+        assert facts.slots["volume_ml"] == "123.4 mL"
+
+    def test_without_findings_none_is_invented(self, study: StoredStudy, volume: VolumeResult) -> None:
+        facts = collect_facts(study, None, volume, None, None)
+        assert facts.statements["findings"][0] == "Findings: not available."
+        assert not any("Liver" in statement or "Severity" in statement for statement in facts.all_statements)
+        assert "findings" in facts.missing
+        assert "volume" not in facts.missing
+
+    def test_without_a_volume_no_number_of_millilitres_is_anywhere(
+        self, study: StoredStudy, findings: Findings
+    ) -> None:
+        facts = collect_facts(study, findings, None, None, None)
+        assert "Hemorrhage volume: not available." in facts.statements["findings"]
+        assert "Hemorrhage volume: not available." in facts.statements["impression"]
+        assert not any(" mL" in statement or "Risk level" in statement for statement in facts.all_statements)
+        assert not any(name.startswith("volume") for name in facts.slots)
+        assert "volume" in facts.missing
+
+    def test_vitals_become_slots_and_words_and_only_those_that_were_given(
+        self, study: StoredStudy, findings: Findings
+    ) -> None:
+        vitals = Vitals(heart_rate_bpm=128, gcs=13, temperature_c=35.5)
+        facts = collect_facts(study, findings, None, vitals, None)
+        assert facts.slots == {
+            "slice_count": "8",
+            "heart_rate_bpm": "128",
+            "gcs": "13",
+            "temperature_c": "35.5",
+        }
+        assert tuple(slot_names(facts)) == tuple(facts.slots)
+        assert (
+            "Vital signs: heart rate 128 per minute, GCS 13, temperature 35.5 C." in facts.statements["indication"]
+        )
+
+    def test_missing_names_every_input_that_nobody_gave(self, study: StoredStudy, findings: Findings) -> None:
+        vitals = Vitals(heart_rate_bpm=128, systolic_mmhg=84)
+        context = ClinicalContext(mechanism="blunt", peritonitis="absent", anticoagulated=False, age_years=0)
+        facts = collect_facts(study, findings, None, vitals, context)
+        # False and 0 were given; "unknown" and null were not.
+        assert facts.missing == (
+            "volume",
+            "diastolic_mmhg",
+            "respiratory_rate_bpm",
+            "gcs",
+            "temperature_c",
+            "lactate_mmol_l",
+            "base_deficit_mmol_l",
+            "hemoglobin_g_dl",
+            "hemodynamic_status",
+            "fast",
+        )
+
+    def test_nothing_known_of_the_patient_is_all_named_missing(self, study: StoredStudy, findings: Findings) -> None:
+        missing = collect_facts(study, findings, None, None, None).missing
+        assert set(missing) == {"volume", *Vitals.model_fields, *ClinicalContext.model_fields}
+
+    def test_context_is_said_in_words(self, study: StoredStudy, findings: Findings) -> None:
+        context = ClinicalContext(mechanism="penetrating", hemodynamic_status="transient_responder")
+        said = collect_facts(study, findings, None, None, context).statements["indication"]
+        assert said == (
+            "Abdominal trauma, mechanism penetrating.",
+            "Hemodynamic status as given: transient responder.",
+        )
+
+    def test_the_technique_names_the_true_geometry(self, study: StoredStudy, findings: Findings) -> None:
+        said = collect_facts(study, findings, None, None, None).statements["technique"]
+        assert said == (
+            "CT, slices: 8, matrix 160 x 160; 5.00 mm between slices, pixels 2.200 x 2.200 mm.",
+        )

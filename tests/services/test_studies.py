@@ -1,0 +1,65 @@
+"""The study service: the sample is always there, and drawn anew when it was removed."""
+
+import os
+import time
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+
+from tests.support.studies import write_slices
+from trauma_api.imaging.uploads import UploadedFile
+from trauma_api.services.studies import SliceOutOfRangeError, StudyService
+from trauma_api.services.study_storage import StudyNotFoundError
+
+
+class TestSample:
+    async def test_it_is_a_study_like_any_other(self, studies: StudyService) -> None:
+        sample = await studies.describe("sample")
+        assert (sample.source, sample.slice_count) == ("dicom", 48)
+        by_id = await studies.describe(sample.study_id)
+        assert by_id.model_dump(exclude={"expires_at"}) == sample.model_dump(exclude={"expires_at"})
+
+    async def test_it_is_drawn_anew_under_the_same_id_after_it_was_deleted(self, studies: StudyService) -> None:
+        first = await studies.describe("sample")
+        await studies.delete("sample")
+        with pytest.raises(StudyNotFoundError):
+            await studies.describe(first.study_id)
+        again = await studies.describe("sample")
+        assert again.study_id == first.study_id
+        assert again.slice_count == 48
+
+    async def test_it_is_drawn_anew_after_its_time_was_over(self, studies: StudyService, tmp_path: Path) -> None:
+        first = await studies.describe("sample")
+        long_ago = time.time() - 10_000
+        os.utime(tmp_path / "studies" / "kept" / first.study_id, (long_ago, long_ago))
+        assert (await studies.describe("sample")).study_id == first.study_id
+        assert list(studies.storage.spool_root.iterdir()) == []
+
+    async def test_it_is_known_by_both_names(self, studies: StudyService) -> None:
+        sample = await studies.describe("sample")
+        assert await studies.is_sample("sample")
+        assert await studies.is_sample(sample.study_id)
+        assert not await studies.is_sample("0" * 32)
+
+
+class TestIngest:
+    async def test_the_order_of_the_files_does_not_change_the_study(
+        self, studies: StudyService, tmp_path: Path
+    ) -> None:
+        paths = await anyio.to_thread.run_sync(write_slices, tmp_path / "slices", 6)
+        ids = set()
+        for number, order in enumerate((paths, paths[::-1])):
+            scratch = tmp_path / f"scratch{number}"
+            scratch.mkdir()
+            files = [UploadedFile(position, path) for position, path in enumerate(order)]
+            ids.add((await studies.ingest(files, scratch)).study_id)
+        assert len(ids) == 1
+
+
+class TestPicture:
+    async def test_the_last_slice_is_shown_and_the_one_after_it_is_refused(self, studies: StudyService) -> None:
+        picture = await studies.picture("sample", 47, "abdomen", overlay=False)
+        assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+        with pytest.raises(SliceOutOfRangeError):
+            await studies.picture("sample", 48, "abdomen", overlay=False)

@@ -1,0 +1,139 @@
+"""Triage: how many slices are read together, and which."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.support.engines import ConstantTriage, FailingTriage, failure
+from trauma_api.engines.base import EngineOutOfMemoryError
+from trauma_api.services.gate import ComputeGate
+from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError, LocalTriage
+from trauma_api.services.study_storage import StoredStudy
+from trauma_api.services.triage import TriageService, select_slices, slice_budget_for
+from trauma_api.settings import TRIAGE_STATEMENTS
+
+GIB = 1024**3
+
+
+def suspicions(*values: float) -> NDArray[np.float32]:
+    """As an engine returns them."""
+    return np.array(values, dtype=np.float32)
+
+
+def only(count: int, **peaks: float) -> NDArray[np.float32]:
+    """Zero, apart from the given slices, as ``s10=0.9``."""
+    found = np.zeros(count, dtype=np.float32)
+    for name, value in peaks.items():
+        found[int(name[1:])] = value
+    return found
+
+
+class TestSliceBudgetFor:
+    @pytest.mark.parametrize(
+        ("memory", "budget"),
+        [
+            (None, 3),  # a CPU
+            (8 * GIB, 3),
+            (16 * GIB, 3),  # "up to 16 GB" includes it
+            (16 * GIB + 1, 6),
+            (24 * GIB, 6),  # "up to 24 GB" includes it
+            (24 * GIB + 1, 10),
+            (80 * GIB, 10),
+        ],
+    )
+    def test_follows_the_devices_memory(self, memory: int | None, budget: int) -> None:
+        assert slice_budget_for(memory) == budget
+
+
+class TestSelectSlices:
+    def test_the_most_suspicious_slice_is_taken_when_none_reaches_the_threshold(self) -> None:
+        assert select_slices(suspicions(0.1, 0.3, 0.2), threshold=0.9, budget=2) == [1]
+
+    def test_one_slice_is_selected_from_a_stack_of_one(self) -> None:
+        assert select_slices(suspicions(0.0), threshold=0.5, budget=10) == [0]
+        assert select_slices(suspicions(0.7), threshold=0.5, budget=3) == [0]
+
+    def test_a_slice_exactly_at_the_threshold_counts(self) -> None:
+        # 0.3 is not a float32: the comparison must not fail by its rounding.
+        assert select_slices(only(48, s10=0.3, s30=0.3), threshold=0.3, budget=3) == [10, 30]
+
+    def test_slices_below_the_threshold_do_not_fill_up_the_budget(self) -> None:
+        assert select_slices(only(48, s10=0.8, s20=0.49, s30=0.9), threshold=0.5, budget=3) == [10, 30]
+
+    def test_the_most_suspicious_come_first_when_the_budget_is_short(self) -> None:
+        found = only(48, s5=0.6, s15=0.9, s25=0.7, s35=0.8)
+        assert select_slices(found, threshold=0.5, budget=2) == [15, 35]
+
+    def test_the_result_is_in_anatomical_order(self) -> None:
+        found = only(48, s40=0.9, s20=0.8, s5=0.7)
+        assert select_slices(found, threshold=0.5, budget=3) == [5, 20, 40]
+
+    def test_a_hump_is_covered_and_not_only_its_top(self) -> None:
+        # 100 slices, budget 10: gap 100 // 60 = 1, so neighbours of a taken slice are passed over. From the top at 50:
+        # 50, 48, 52, 46, 54, 44, 56, 42, 58, 40 (the lower one of two equals first).
+        hump = np.array([1 - abs(index - 50) / 100 for index in range(100)], dtype=np.float32)
+        assert select_slices(hump, threshold=0.5, budget=10) == [40, 42, 44, 46, 48, 50, 52, 54, 56, 58]
+
+    def test_neighbours_are_taken_when_nothing_else_is_suspicious(self) -> None:
+        # 48 slices, budget 3: gap 48 // 18 = 2 leaves 11 only; with gap 1 comes 13; with gap 0 the next in order, 12.
+        found = only(48, s10=0.7, s11=0.9, s12=0.8, s13=0.6)
+        assert select_slices(found, threshold=0.5, budget=3) == [11, 12, 13]
+
+    def test_a_second_injury_is_seen_beside_a_stronger_first(self) -> None:
+        # Ten strong neighbours and one weaker slice far away: the far one is among three.
+        found = only(48, s40=0.6)
+        found[10:13] = (0.9, 0.95, 0.9)
+        assert 40 in select_slices(found, threshold=0.5, budget=3)
+
+    def test_all_equal_slices_fill_the_budget_without_neighbours(self) -> None:
+        chosen = select_slices(np.full(48, 0.5, dtype=np.float32), threshold=0.5, budget=3)
+        assert len(chosen) == 3
+        assert all(second - first > 2 for first, second in zip(chosen, chosen[1:], strict=False))
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_never_none_never_above_the_budget_never_twice(self, seed: int) -> None:
+        chance = np.random.default_rng(seed)
+        found = chance.random(int(chance.integers(1, 200)), dtype=np.float32)
+        threshold, budget = float(chance.random()), int(chance.integers(1, 86))
+        chosen = select_slices(found, threshold, budget)
+        suspicious = int((found >= threshold).sum())
+        assert len(chosen) == max(1, min(budget, suspicious))
+        assert chosen == sorted(set(chosen))
+        assert int(found.argmax()) in chosen
+        assert all(found[index] >= threshold for index in chosen) or suspicious == 0
+
+
+def service(engine: ConstantTriage, gate: ComputeGate) -> TriageService:
+    """Triage over one engine."""
+    return TriageService(LocalTriage(engine, gate), candidates=tuple(TRIAGE_STATEMENTS), threshold=0.5, slice_budget=3)
+
+
+class TestRun:
+    async def test_scores_every_slice_in_batches_and_tells_how_far_it_is(self, study: StoredStudy) -> None:
+        gate = ComputeGate(permits=1, queue_limit=1)
+        engine = ConstantTriage(0.25)
+        engine.batch_size = 3
+        told: list[tuple[int, int]] = []
+        result = await service(engine, gate).run(study, on_progress=lambda done, total: told.append((done, total)))
+        # Eight slices in batches of three: 3, 6, 8.
+        assert told == [(3, 8), (6, 8), (8, 8)]
+        assert [item.slice_index for item in result.slices] == list(range(8))
+        assert {item.suspicion for item in result.slices} == {0.25}
+        assert [item.candidate for item in result.slices[0].candidates] == list(TRIAGE_STATEMENTS)
+        gate.close()
+
+    async def test_a_threshold_in_the_request_goes_before_the_settings(self, study: StoredStudy) -> None:
+        gate = ComputeGate(permits=1, queue_limit=1)
+        triage = service(ConstantTriage(0.25), gate)
+        assert (await triage.run(study)).suspicious_count == 0
+        lower = await triage.run(study, threshold=0.2)
+        assert (lower.threshold, lower.suspicious_count) == (0.2, 8)
+        gate.close()
+
+    async def test_errors_of_the_engine_become_errors_of_the_service(self, study: StoredStudy) -> None:
+        gate = ComputeGate(permits=1, queue_limit=1)
+        with pytest.raises(EngineFailedError):
+            await service(FailingTriage(failure()), gate).run(study)
+        with pytest.raises(DeviceOutOfMemoryError):
+            await service(FailingTriage(EngineOutOfMemoryError("no memory")), gate).run(study)
+        gate.close()
