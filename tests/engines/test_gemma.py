@@ -213,7 +213,7 @@ def test_the_adapter_is_on_only_where_it_is_asked_for(
     adapted = GemmaReader.load(str(untrained_checkpoints / "reader"), adapter=str(adapter), device="cpu")
     turns = reading(1, 2)
     base = filled(reader, turns, form)
-    assert adapted.info.adapter == str(adapter)
+    assert adapted.info.adapter == f"{adapter.parent.name}/{adapter.name}"
     assert adapted.info.sha256 == reader.info.sha256
     assert filled(adapted, turns, form) == base
     on = filled(adapted, turns, form, use_adapter=True)

@@ -96,6 +96,6 @@ def test_full_memory_becomes_an_engine_error() -> None:
 def test_info_states_the_provenance(triage: SiglipTriage, untrained_checkpoints: Path) -> None:
     info = triage.info
     assert (info.role, info.trained_on, info.device, info.dtype) == ("triage", "untrained", "cpu", "float32")
-    assert info.checkpoint == str(untrained_checkpoints / "triage")
+    assert info.checkpoint == f"{untrained_checkpoints.name}/triage"
     assert len(info.sha256) == 64
     assert info.device_memory_bytes is None
