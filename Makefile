@@ -35,7 +35,7 @@ $(CHECKPOINTS): training/write_untrained_checkpoints.py | $(VENV)/installed
 
 # The versions that are installed now become the pinned ones.
 lock: $(VENV)/installed-dev
-	$(BIN)/pip freeze --exclude-editable > constraints.txt
+	$(BIN)/pip freeze --all --exclude-editable | grep -v "^pip==" > constraints.txt
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }

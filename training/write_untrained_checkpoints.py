@@ -33,6 +33,7 @@ from transformers import (
 
 from phantom_corpus import corpus
 from trauma_api.engines.checkpoints import METADATA_FILE, Calibration, Metadata, SegmenterChannel, SegmenterInput
+from trauma_api.engines.device import silence_libraries
 
 DEFAULT_OUT = Path(__file__).parents[1] / "src" / "trauma_api" / "checkpoints"
 UNTRAINED = "untrained"
@@ -258,6 +259,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    silence_libraries()
     started = time.monotonic()
     write_checkpoints(arguments.out, arguments.seed)
     for role in ("triage", "reader", "segmenter"):

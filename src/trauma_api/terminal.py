@@ -49,7 +49,7 @@ def show_briefing(console: Console, study: Study, briefing: Briefing, base_url: 
         console.print(f"[yellow]{caveat.code}[/]: {caveat.detail}")
     console.print(f"\n[bold]{briefing.notice}[/]\n")
     if base_url is not None:
-        console.print(_next_steps(briefing, base_url))
+        console.print(_next_steps(briefing, base_url), soft_wrap=True)
 
 
 def _heading(study: Study, briefing: Briefing) -> Text:
@@ -65,7 +65,9 @@ def _heading(study: Study, briefing: Briefing) -> Text:
 
 
 def _findings(briefing: Briefing) -> Table:
-    table = Table("Finding", "Value", "Probability", title="Findings", title_justify="left")
+    table = Table(title="Findings", title_justify="left")
+    for name in ("Finding", "Value", "Probability"):
+        table.add_column(name, overflow="fold")
     part = briefing.parts.analysis
     if part is None or part.result is None:
         return table
@@ -145,11 +147,19 @@ def _caveats(study: Study, briefing: Briefing) -> list[Caveat]:
     return list({(caveat.code, caveat.detail): caveat for caveat in everything}.values())
 
 
+def _middle_read(briefing: Briefing) -> int:
+    triage = briefing.parts.triage
+    if triage is None or triage.result is None:
+        return 0
+    selected = triage.result.selected_slices
+    return selected[len(selected) // 2]
+
+
 def _next_steps(briefing: Briefing, base_url: str) -> Text:
     lines = [
         f"API and examples   {base_url}/docs",
         f"This briefing      {base_url}{briefing.links.self_url}",
-        f"A slice            {base_url}{briefing.links.study_url}/slices/0.png",
+        f"A slice, with mask {base_url}{briefing.links.study_url}/slices/{_middle_read(briefing)}.png?overlay=true",
     ]
     if briefing.links.questions_url is not None:
         lines.append(

@@ -187,7 +187,10 @@ class TestBusy:
     def test_a_full_gate_refuses_a_question_and_leaves_the_session_free(self) -> None:
         reader = SlowReader()
         with session_with_held_answers(reader, gate_permits=1, gate_queue=0) as (service, client, session_url):
+            reader.release.set()
             other = open_session(client)
+            reader.release.clear()
+            reader.began.clear()
             with ThreadPoolExecutor(1) as pool:
                 asked = pool.submit(client.post, f"{session_url}/questions", json=QUESTION)
                 until(reader.began.is_set)

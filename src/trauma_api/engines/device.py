@@ -58,8 +58,9 @@ def within_memory(work: Callable[[], _Result]) -> _Result:
 
 
 def silence_libraries() -> None:
-    """Let transformers print errors only: its advice on loading is for the authors of a checkpoint."""
+    """Let transformers print errors only: its advice and progress bars are for the authors of a checkpoint."""
     transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def limit_threads(count: int) -> None:

@@ -13,7 +13,8 @@ from trauma_api.schemas.base import ID_PATTERN
 from trauma_api.schemas.sessions import Answer, DoneEvent, ErrorEvent, QuestionRequest, Session, StatusEvent, TokenEvent
 from trauma_api.services.briefings import ServiceStoppingError
 from trauma_api.services.gate import GateBusyError
-from trauma_api.services.questions import AnswerNotFoundError, RunningAnswer, SessionBusyError
+from trauma_api.services.questions import AnswerNotFoundError, SessionBusyError
+from trauma_api.services.running_answer import RunningAnswer
 from trauma_api.services.sessions import SessionNotFoundError
 from trauma_api.services.study_storage import StudyNotFoundError
 from trauma_api.streams import EventStream, sse, stream_response

@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import uuid
-from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -14,24 +12,23 @@ import anyio.to_thread
 from trauma_api.engines.base import Generation, GenerationRequest
 from trauma_api.errors import ConflictError, NotFoundError, StoreUnavailableError, TraumaAPIError
 from trauma_api.log import get_logger
-from trauma_api.schemas.base import RESEARCH_NOTICE, Caveat
+from trauma_api.schemas.base import Caveat
 from trauma_api.schemas.sessions import (
     Answer,
     AnswerStatus,
     DoneEvent,
     ErrorEvent,
     QuestionRequest,
-    StatusEvent,
-    TokenEvent,
     TurnRecord,
 )
 from trauma_api.services.briefings import ServiceStoppingError
-from trauma_api.services.facts import Facts, SlotFiller, collect_facts, slot_names
+from trauma_api.services.facts import Facts, collect_facts, slot_names
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.ports import GenerationPort
 from trauma_api.services.prompts import answer_turns
 from trauma_api.services.provenance import caveats_of, provenance_of
 from trauma_api.services.retry import while_store_is_away
+from trauma_api.services.running_answer import RunningAnswer
 from trauma_api.services.session_record import KeptTurn, SessionRecord
 from trauma_api.services.sessions import SessionNotFoundError, SessionService
 from trauma_api.services.studies import StudyService
@@ -39,8 +36,6 @@ from trauma_api.services.study_storage import StoredStudy
 
 if TYPE_CHECKING:
     from trauma_api.services.store import Store
-
-AnswerEvent = StatusEvent | TokenEvent | DoneEvent | ErrorEvent
 
 HISTORY_TURNS = 8
 """Turns that go into the prompt; older ones stay in the session only."""
@@ -67,70 +62,12 @@ class AnswerNotFoundError(NotFoundError):
     public_message = "No answer is kept under this id in this session, or its time is over."
 
 
-class RunningAnswer:
-    """An answer that is being written, and the events of it for one reader."""
+class AnswerStoppedError(ConflictError):
+    """The client left, or stopped the answer."""
 
-    def __init__(self, session_id: str, question: str, facts: Facts, *, stop_when_left: bool) -> None:
-        self.answer = Answer(
-            answer_id=uuid.uuid4().hex,
-            session_id=session_id,
-            status="running",
-            question=question,
-            text="",
-            failure_code=None,
-            created_at=datetime.now(UTC),
-            finished_at=None,
-            provenance=[],
-            warnings=[],
-            notice=RESEARCH_NOTICE,
-        )
-        self.ended = asyncio.Event()
-        self._filler = SlotFiller(facts.slots)
-        self._pieces: list[str] = []
-        self._events: asyncio.Queue[AnswerEvent] = asyncio.Queue()
-        self._stop_when_left = stop_when_left
-        self._task: asyncio.Task[None] | None = None
-        self._events.put_nowait(StatusEvent(answer_id=self.answer.answer_id, status="running"))
-
-    @property
-    def text(self) -> str:
-        """The answer so far, as shown."""
-        return "".join(self._pieces)
-
-    def attach(self, task: asyncio.Task[None]) -> None:
-        """Tie the answer to the task that writes it."""
-        self._task = task
-
-    def push(self, written: str) -> None:
-        """The model wrote the next piece."""
-        shown = self._filler.feed(written)
-        if shown:
-            self._pieces.append(shown)
-            self._events.put_nowait(TokenEvent(text=shown))
-
-    def end(self, answer: Answer, last: DoneEvent | ErrorEvent) -> None:
-        """Nothing follows."""
-        self.answer = answer
-        self._events.put_nowait(last)
-        self.ended.set()
-
-    def leave(self) -> None:
-        """The reader is gone: stop writing, unless the answer was asked to go on. Safe to call repeatedly."""
-        if self._stop_when_left and self._task is not None:
-            self._task.cancel()
-
-    def stop(self) -> None:
-        """Stop writing."""
-        if self._task is not None:
-            self._task.cancel()
-
-    async def events(self) -> AsyncIterator[AnswerEvent]:
-        """Status, then tokens, then done or error."""
-        while True:
-            event = await self._events.get()
-            yield event
-            if isinstance(event, DoneEvent | ErrorEvent):
-                return
+    code = "answer-stopped"
+    title = "Answer stopped"
+    public_message = "The answer was stopped before its end because its client left. Ask again."
 
 
 class QuestionService:
@@ -295,14 +232,6 @@ class QuestionService:
         self.drain()
         if self._running:
             await asyncio.wait(list(self._running), timeout=3.0)
-
-
-class AnswerStoppedError(ConflictError):
-    """The client left, or stopped the answer."""
-
-    code = "answer-stopped"
-    title = "Answer stopped"
-    public_message = "The answer was stopped before its end because its client left. Ask again."
 
 
 def _facts(record: SessionRecord, study: StoredStudy) -> Facts:

@@ -27,11 +27,11 @@ def select_slices(suspicion: NDArray[np.float32], threshold: float, budget: int)
     """The most suspicious slices at or above the threshold, spread out, in anatomical order; never none.
 
     Neighbours show the same injury again, so a slice is passed over while one within the gap is already taken. The gap
-    is a sixth of a fair share of the stack; it is halved until the budget is used or no candidate is left.
+    is a third of a fair share of the stack; it is halved until the budget is used or no candidate is left.
     """
     order = [int(index) for index in np.argsort(-suspicion, kind="stable")]
     candidates = [index for index in order if suspicion[index] >= threshold] or order[:1]
-    gap = max(1, len(suspicion) // (6 * budget))
+    gap = max(1, len(suspicion) // (3 * budget))
     taken: list[int] = []
     while len(taken) < min(budget, len(candidates)):
         for index in candidates:
