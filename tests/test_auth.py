@@ -79,7 +79,6 @@ class TestWithAKey:
             "Bearer first-key, second-key",  # the setting as a whole is no key
             "Bearer first-ke",
             "Bearer FIRST-KEY",
-            "Bearer ",
             "Bearer",
             "Basic first-key",
             "first-key",

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Path, Request, Security
+from fastapi.openapi.models import Example
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from trauma_api.errors import UnauthorizedError
@@ -49,6 +50,8 @@ else:
 
 Admission = Depends(admit)
 
+SAMPLE_EXAMPLE = {"sample": Example(value=SAMPLE_ID)}
+
 
 async def wants_stream(request: Request) -> bool:
     """Whether the Accept header asks for server-sent events. OpenAPI describes it by the response's media types."""
@@ -57,13 +60,15 @@ async def wants_stream(request: Request) -> bool:
 
 WantsStream = Annotated[bool, Depends(wants_stream)]
 
-StudyIdPath = Annotated[str, Path(pattern=ID_PATTERN, description="Id of a study, or `sample`.", examples=[SAMPLE_ID])]
+StudyIdPath = Annotated[
+    str, Path(pattern=ID_PATTERN, description="Id of a study, or `sample`.", openapi_examples=SAMPLE_EXAMPLE)
+]
 BriefingIdPath = Annotated[
     str,
     Path(
         pattern=ID_PATTERN,
         description="Id of a briefing, or `sample` for the last one on the sample study.",
-        examples=[SAMPLE_ID],
+        openapi_examples=SAMPLE_EXAMPLE,
     ),
 ]
 SessionIdPath = Annotated[
@@ -71,6 +76,6 @@ SessionIdPath = Annotated[
     Path(
         pattern=ID_PATTERN,
         description="Id of a session, or `sample` for the last one on the sample study.",
-        examples=[SAMPLE_ID],
+        openapi_examples=SAMPLE_EXAMPLE,
     ),
 ]

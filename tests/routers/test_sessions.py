@@ -128,9 +128,7 @@ class TestAsk:
         "body",
         [{}, {"question": ""}, {"question": "   "}, {"question": "x" * 2001}, {"question": "Why?", "temperature": 1}],
     )
-    def test_what_is_no_question_is_refused(
-        self, client: httpx.Client, session_url: str, body: dict[str, Any]
-    ) -> None:
+    def test_what_is_no_question_is_refused(self, client: httpx.Client, session_url: str, body: dict[str, Any]) -> None:
         problem_in(client.post(f"{session_url}/questions", json=body), 422, "invalid-request")
         problem_in(client.post(f"{session_url}/questions", json=body, headers=STREAM), 422, "invalid-request")
 
@@ -202,7 +200,9 @@ class TestBusy:
 
 
 @contextmanager
-def session_with_held_answers(reader: SlowReader, **settings: Any) -> Iterator[tuple[RunningService, httpx.Client, str]]:
+def session_with_held_answers(
+    reader: SlowReader, **settings: Any
+) -> Iterator[tuple[RunningService, httpx.Client, str]]:
     """A session whose briefing went through, and whose answers wait for the reader's release."""
     reader.release.set()
     try:

@@ -260,9 +260,7 @@ class TestLimits:
         problem_in(response, 413, "body-too-large")
         assert spooled(service) == []
 
-    def test_a_body_without_a_length_is_counted_as_it_arrives(
-        self, small: tuple[RunningService, httpx.Client]
-    ) -> None:
+    def test_a_body_without_a_length_is_counted_as_it_arrives(self, small: tuple[RunningService, httpx.Client]) -> None:
         service, client = small
         chunks = (bytes(10_000) for _ in range(11))
         response = client.post("/v1/studies", content=chunks, headers={"Content-Type": DICOM})

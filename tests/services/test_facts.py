@@ -159,9 +159,7 @@ class TestCollectFacts:
             "temperature_c": "35.5",
         }
         assert tuple(slot_names(facts)) == tuple(facts.slots)
-        assert (
-            "Vital signs: heart rate 128 per minute, GCS 13, temperature 35.5 C." in facts.statements["indication"]
-        )
+        assert "Vital signs: heart rate 128 per minute, GCS 13, temperature 35.5 C." in facts.statements["indication"]
 
     def test_missing_names_every_input_that_nobody_gave(self, study: StoredStudy, findings: Findings) -> None:
         vitals = Vitals(heart_rate_bpm=128, systolic_mmhg=84)
@@ -195,6 +193,4 @@ class TestCollectFacts:
 
     def test_the_technique_names_the_true_geometry(self, study: StoredStudy, findings: Findings) -> None:
         said = collect_facts(study, findings, None, None, None).statements["technique"]
-        assert said == (
-            "CT, slices: 8, matrix 160 x 160; 5.00 mm between slices, pixels 2.200 x 2.200 mm.",
-        )
+        assert said == ("CT, slices: 8, matrix 160 x 160; 5.00 mm between slices, pixels 2.200 x 2.200 mm.",)

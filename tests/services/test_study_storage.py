@@ -51,9 +51,7 @@ class TestSave:
         assert first == second
         assert [folder.name for folder in (root / "kept").iterdir()] == [first]
 
-    def test_nothing_is_left_in_the_spool(
-        self, root: Path, short_lived: StudyStorage, read_phantom: ReadStudy
-    ) -> None:
+    def test_nothing_is_left_in_the_spool(self, root: Path, short_lived: StudyStorage, read_phantom: ReadStudy) -> None:
         short_lived.save(read_phantom)
         short_lived.save(read_phantom)
         assert list((root / "spool").iterdir()) == []
@@ -128,9 +126,7 @@ class TestOpen:
         age(root / "kept" / study_id, TTL_S + 1)
         assert short_lived.open(short_lived.save(read_phantom)).record.study_id == study_id
 
-    def test_an_open_study_stays_readable_after_it_was_removed(
-        self, storage: StudyStorage, study: StoredStudy
-    ) -> None:
+    def test_an_open_study_stays_readable_after_it_was_removed(self, storage: StudyStorage, study: StoredStudy) -> None:
         storage.delete(study.record.study_id)
         assert isinstance(study.stack, CTVolume)
         # Air around the phantom.

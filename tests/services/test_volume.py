@@ -90,9 +90,7 @@ class TestRun:
         assert told == [(3, 8), (6, 8), (8, 8)]
         assert [item.volume_ml for item in result.slices] == [0, 0, 4.84, 4.84, 4.84, 0, 0, 0]
 
-    async def test_no_blood_is_zero_and_low(
-        self, gate: ComputeGate, study: StoredStudy, storage: StudyStorage
-    ) -> None:
+    async def test_no_blood_is_zero_and_low(self, gate: ComputeGate, study: StoredStudy, storage: StudyStorage) -> None:
         result = await VolumeService(LocalSegmentation(ConstantSegmenter(), gate), storage).run(study)
         assert (result.volume_ml, result.interval.low_ml, result.interval.high_ml) == (0, 0, 0)
         assert result.risk_level == "LOW"

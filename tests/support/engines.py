@@ -220,7 +220,9 @@ def small_engines(
     """Engines that answer at once, apart from those that are given."""
     box = (slice(0, 1), slice(0, 10), slice(0, 10)), 1.0
     return Engines(
-        triage=triage or ConstantTriage(), reader=reader or ScriptedReader(), segmenter=segmenter or ConstantSegmenter(box)
+        triage=triage or ConstantTriage(),
+        reader=reader or ScriptedReader(),
+        segmenter=segmenter or ConstantSegmenter(box),
     )
 
 

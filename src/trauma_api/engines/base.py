@@ -20,6 +20,10 @@ class EngineOutOfMemoryError(EngineError):
     """The device ran out of memory; the engine has freed what it could."""
 
 
+class ContextFullError(EngineError):
+    """The prompt and what was to be written do not fit into the model's context."""
+
+
 class EngineCancelledError(EngineError):
     """The caller asked to stop and there is no partial result."""
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 from transformers import DynamicCache
 
-from trauma_api.engines.base import EngineError
+from trauma_api.engines.base import ContextFullError, EngineError
 from trauma_api.engines.streaming import TextStream
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -33,7 +33,7 @@ class ModelState:
             raise EngineError("The reader's output is not finite: its precision does not hold its activations.")
 
     def advance(self, tokens: Sequence[int]) -> None:
-        """Take in the next tokens. Raises EngineError where the context is full."""
+        """Take in the next tokens. Raises ContextFullError where the context is full."""
         self.logits = self._forward(tokens, self._cache, keep=1)[-1]
 
     def logits_after(self, tokens: Sequence[int]) -> torch.Tensor:
@@ -48,7 +48,9 @@ class ModelState:
 
     def _forward(self, tokens: Sequence[int], cache: DynamicCache, keep: int) -> torch.Tensor:
         if cache.get_seq_length() + len(tokens) > self._positions:
-            raise EngineError(f"The prompt and the answer do not fit into the reader's {self._positions} positions.")
+            raise ContextFullError(
+                f"The prompt and the answer do not fit into the reader's {self._positions} positions."
+            )
         ids = torch.tensor([list(tokens)], device=self.logits.device)
         output = self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=keep)
         logits: torch.Tensor = output.logits[0].float()

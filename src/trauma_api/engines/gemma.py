@@ -11,7 +11,15 @@ from PIL import Image
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from trauma_api.engines.base import CheckpointError, EngineError, EngineInfo, Generation, GenerationRequest, Turn
+from trauma_api.engines.base import (
+    CheckpointError,
+    ContextFullError,
+    EngineError,
+    EngineInfo,
+    Generation,
+    GenerationRequest,
+    Turn,
+)
 from trauma_api.engines.checkpoints import open_checkpoint
 from trauma_api.engines.constrained import Grammars, fill_form
 from trauma_api.engines.decoding import FinishReason, ModelState, write_prose
@@ -159,7 +167,7 @@ class GemmaReader:
         config = self._model.config.get_text_config()
         tokens = inputs["input_ids"].to(self._model.device)
         if tokens.shape[1] >= config.max_position_embeddings:
-            raise EngineError(
+            raise ContextFullError(
                 f"The prompt's {tokens.shape[1]} tokens do not fit the reader's {config.max_position_embeddings}."
             )
         features: list[torch.Tensor] = []

@@ -1,8 +1,11 @@
 """The reading of a study."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Body
 
 from trauma_api.dependencies import Admission, ContainerDep
+from trauma_api.routers.examples import ANALYSIS_REQUEST
 from trauma_api.routers.problems import problems
 from trauma_api.schemas.analysis import AnalysisRequest, AnalysisResult
 from trauma_api.services.gate import GateBusyError
@@ -21,7 +24,9 @@ router = APIRouter(prefix="/analysis", tags=["Reading"])
         StudyNotFoundError, SliceOutOfRangeError, GateBusyError, DeviceOutOfMemoryError, EngineFailedError
     ),
 )
-async def create_analysis(container: ContainerDep, request: AnalysisRequest) -> AnalysisResult:
+async def create_analysis(
+    container: ContainerDep, request: Annotated[AnalysisRequest, Body(openapi_examples=ANALYSIS_REQUEST)]
+) -> AnalysisResult:
     """Typed findings, each closed choice with its probability. Without `slice_indices`, triage selects the slices."""
     study = await container.studies.open(request.study_id)
     indices = request.slice_indices or (await container.triage.run(study)).selected_slices

@@ -3,14 +3,15 @@
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response, status
+from fastapi import APIRouter, Body, Header, Query, Request, Response, status
 from sse_starlette import ServerSentEvent
 
 from trauma_api.dependencies import BriefingIdPath, ContainerDep, WantsStream
 from trauma_api.error_handlers import problem_of
 from trauma_api.errors import TraumaAPIError
+from trauma_api.routers.examples import BRIEFING_REQUEST
 from trauma_api.routers.problems import problems
-from trauma_api.schemas.briefings import Briefing, BriefingEventList, BriefingRequest
+from trauma_api.schemas.briefings import FINAL_STATUSES, Briefing, BriefingEventList, BriefingRequest
 from trauma_api.schemas.problem import Problem
 from trauma_api.services.briefings import BriefingNotFoundError, BriefingQueueFullError, ServiceStoppingError
 from trauma_api.services.gate import GateBusyError
@@ -33,7 +34,10 @@ _EXAMPLE = 'id: 2\nevent: started\ndata: {"id":2,"type":"started","at":"2026-11-
     },
 )
 async def create_briefing(
-    container: ContainerDep, request: BriefingRequest, response: Response, wait: WaitSeconds = 0
+    container: ContainerDep,
+    request: Annotated[BriefingRequest, Body(openapi_examples=BRIEFING_REQUEST)],
+    response: Response,
+    wait: WaitSeconds = 0,
 ) -> Briefing:
     """Triage, reading beside segmentation, report, a session for questions. Answers at once unless `wait` is given."""
     briefing = await container.briefings.start(request)
@@ -70,6 +74,7 @@ async def cancel_briefing(container: ContainerDep, briefing_id: BriefingIdPath) 
                 **stream_response("", _EXAMPLE)["content"],
             },
         },
+        204: {"description": "Resumed after the last event: nothing follows."},
         **problems(BriefingNotFoundError),
     },
 )
@@ -86,6 +91,9 @@ async def get_briefing_events(
     listed = await container.briefings.events(briefing_id, first_after)
     if not streamed:
         return Response(listed.model_dump_json(), media_type="application/json")
+    if listed.status in FINAL_STATUSES and not listed.events:
+        # What tells an EventSource, which reconnects after every end, that there is nothing more.
+        return Response(status_code=status.HTTP_204_NO_CONTENT)
     return EventStream(_stream(container, listed, first_after, request.scope["state"]["request_id"]))
 
 

@@ -4,6 +4,26 @@ from typing import Any
 
 from fastapi.openapi.models import Example
 
+TRIAGE_REQUEST: dict[str, Example] = {"sample": Example(summary="The sample study", value={"study_id": "sample"})}
+ANALYSIS_REQUEST: dict[str, Example] = {
+    "sample": Example(summary="Slices that triage selects", value={"study_id": "sample"}),
+    "chosen": Example(summary="Chosen slices", value={"study_id": "sample", "slice_indices": [12, 20, 28]}),
+}
+VOLUME_REQUEST = TRIAGE_REQUEST
+BRIEFING_REQUEST: dict[str, Example] = {
+    "sample": Example(
+        summary="The sample study and a patient in shock",
+        value={
+            "study_id": "sample",
+            "vitals": {"heart_rate_bpm": 128, "systolic_mmhg": 84, "diastolic_mmhg": 50, "gcs": 13},
+            "clinical_context": {"mechanism": "blunt", "hemodynamic_status": "unstable", "fast": "positive"},
+        },
+    )
+}
+QUESTION_REQUEST: dict[str, Example] = {
+    "bleeding": Example(summary="A question", value={"question": "Is there active bleeding, and where?"})
+}
+
 _GRADES = ("none", "low_grade", "high_grade", "not_assessed")
 _PRESENCES = ("absent", "present", "not_assessed")
 

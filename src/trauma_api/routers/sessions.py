@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response, status
+from fastapi import APIRouter, Body, Path, Request, Response, status
 from sse_starlette import ServerSentEvent
 
-from trauma_api.dependencies import ContainerDep, SessionIdPath, WantsStream
+from trauma_api.dependencies import SAMPLE_EXAMPLE, ContainerDep, SessionIdPath, WantsStream
+from trauma_api.routers.examples import QUESTION_REQUEST
 from trauma_api.routers.problems import problems
 from trauma_api.schemas.base import ID_PATTERN
 from trauma_api.schemas.sessions import Answer, DoneEvent, ErrorEvent, QuestionRequest, Session, StatusEvent, TokenEvent
@@ -60,7 +61,7 @@ async def delete_session(container: ContainerDep, session_id: SessionIdPath) -> 
 async def create_question(
     container: ContainerDep,
     session_id: SessionIdPath,
-    question: QuestionRequest,
+    question: Annotated[QuestionRequest, Body(openapi_examples=QUESTION_REQUEST)],
     request: Request,
     streamed: WantsStream,
 ) -> Response:
@@ -80,7 +81,14 @@ async def create_question(
 async def get_answer(
     container: ContainerDep,
     session_id: SessionIdPath,
-    answer_id: Annotated[str, Path(pattern=ID_PATTERN, description="From the stream's `status` event.")],
+    answer_id: Annotated[
+        str,
+        Path(
+            pattern=ID_PATTERN,
+            description="From the stream's `status` event, or `sample` for the session's last answer.",
+            openapi_examples=SAMPLE_EXAMPLE,
+        ),
+    ],
 ) -> Answer:
     """The answer as it stands: for a client that lost the stream."""
     return await container.questions.get(session_id, answer_id)

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response, status
+from fastapi.openapi.models import Example
 
 from trauma_api.dependencies import ContainerDep, StudyIdPath
 from trauma_api.errors import BodyTooLargeError, InputError, UnsupportedMediaTypeError
@@ -98,7 +99,7 @@ async def delete_study(container: ContainerDep, study_id: StudyIdPath) -> None:
 async def get_slice_picture(
     container: ContainerDep,
     study_id: StudyIdPath,
-    slice_index: Annotated[int, Path(ge=0, description="From 0.", examples=[24])],
+    slice_index: Annotated[int, Path(ge=0, description="From 0.", openapi_examples={"middle": Example(value=24)})],
     window: Annotated[WindowName, Query(description="HU window.")] = "abdomen",
     overlay: Annotated[bool, Query(description="Draw the hemorrhage mask in; needs a volume first.")] = False,
 ) -> Response:

@@ -1,8 +1,11 @@
 """Triage of a study."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Body
 
 from trauma_api.dependencies import Admission, ContainerDep
+from trauma_api.routers.examples import TRIAGE_REQUEST
 from trauma_api.routers.problems import problems
 from trauma_api.schemas.triage import TriageRequest, TriageResult
 from trauma_api.services.gate import GateBusyError
@@ -18,7 +21,9 @@ router = APIRouter(prefix="/triage", tags=["Triage"])
     dependencies=[Admission],
     responses=problems(StudyNotFoundError, GateBusyError, DeviceOutOfMemoryError, EngineFailedError),
 )
-async def create_triage(container: ContainerDep, request: TriageRequest) -> TriageResult:
+async def create_triage(
+    container: ContainerDep, request: Annotated[TriageRequest, Body(openapi_examples=TRIAGE_REQUEST)]
+) -> TriageResult:
     """Suspicion of every slice against five statements, and the slices selected for reading."""
     study = await container.studies.open(request.study_id)
     return await container.triage.run(study, request.threshold)

@@ -1,8 +1,11 @@
 """Hemorrhage volume of a study."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Body
 
 from trauma_api.dependencies import Admission, ContainerDep
+from trauma_api.routers.examples import VOLUME_REQUEST
 from trauma_api.routers.problems import problems
 from trauma_api.schemas.volume import VolumeRequest, VolumeResult
 from trauma_api.services.gate import GateBusyError
@@ -19,7 +22,9 @@ router = APIRouter(prefix="/volume", tags=["Volume"])
     dependencies=[Admission],
     responses=problems(StudyNotFoundError, NoSpacingError, GateBusyError, DeviceOutOfMemoryError, EngineFailedError),
 )
-async def create_volume(container: ContainerDep, request: VolumeRequest) -> VolumeResult:
+async def create_volume(
+    container: ContainerDep, request: Annotated[VolumeRequest, Body(openapi_examples=VOLUME_REQUEST)]
+) -> VolumeResult:
     """Millilitres with an interval, per slice, and the mask as pictures."""
     study = await container.studies.open(request.study_id)
     return await container.volume.run(study, request.threshold)

@@ -13,6 +13,7 @@ from trauma_api.errors import NotFoundError, TraumaAPIError, UnavailableError
 from trauma_api.log import get_logger
 from trauma_api.schemas.base import RESEARCH_NOTICE, SAMPLE_ID
 from trauma_api.schemas.briefings import (
+    FINAL_STATUSES,
     Briefing,
     BriefingEvent,
     BriefingEventList,
@@ -100,6 +101,8 @@ class BriefingService:
         self._draining = draining
         self._owner = uuid.uuid4().hex
         self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._journals: dict[str, BriefingJournal] = {}
+        """Of briefings whose end is not in the store yet; what the store says of them may be behind."""
         self._publishers: set[asyncio.Task[None]] = set()
 
     async def start(self, request: BriefingRequest) -> Briefing:
@@ -137,8 +140,14 @@ class BriefingService:
         job.add_done_callback(ended)
         self._jobs[briefing_id] = job
         publisher = asyncio.create_task(journal.keep_published(job.cancel))
+
+        def published(task: asyncio.Task[None]) -> None:
+            self._publishers.discard(task)
+            self._journals.pop(briefing_id, None)
+
+        publisher.add_done_callback(published)
         self._publishers.add(publisher)
-        publisher.add_done_callback(self._publishers.discard)
+        self._journals[briefing_id] = journal
 
     async def _work(self, journal: BriefingJournal, study: StoredStudy, request: BriefingRequest) -> None:
         try:
@@ -179,10 +188,12 @@ class BriefingService:
         if briefing_id == SAMPLE_ID:
             briefing_id = await self._store.load_sample("briefing") or SAMPLE_ID
         loaded = await self._store.load_briefing(briefing_id)
+        if loaded is None and briefing_id in self._journals:
+            return self._journals[briefing_id].briefing  # the store came back empty and is about to be told again
         if loaded is None:
             raise BriefingNotFoundError
         briefing, leased = loaded
-        if briefing.is_final or leased or briefing_id in self._jobs:
+        if briefing.is_final or leased or briefing_id in self._journals:
             return briefing
         return await self._declare_interrupted(briefing)
 
@@ -233,22 +244,17 @@ class BriefingService:
         ServiceStoppingError when the service stops.
         """
         while True:
-            listed = await while_store_is_away(partial(self._events_or_wait, briefing_id, after), STORE_PATIENCE_S)
-            for event in listed:
+            listed = await while_store_is_away(partial(self.events, briefing_id, after), STORE_PATIENCE_S)
+            for event in listed.events:
                 yield event
                 after = event.id
                 if event.is_final:
                     return
-            if self._draining.is_set() and briefing_id not in self._jobs:
+            if listed.status in FINAL_STATUSES and not listed.events and briefing_id not in self._journals:
+                return  # resumed after the last event
+            if self._draining.is_set() and briefing_id not in self._journals:
                 raise ServiceStoppingError
             await asyncio.sleep(POLL_S)
-
-    async def _events_or_wait(self, briefing_id: str, after: int) -> list[BriefingEvent]:
-        events = await self._store.load_events(briefing_id, after)
-        # A store that came back empty is filled again by the journal; until then there is nothing to end on.
-        if not events and briefing_id not in self._jobs:
-            await self.get(briefing_id)
-        return events
 
     def drain(self) -> None:
         """Cancel all jobs; their ends are written and followed as usual."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trauma_api.engines.base import (
+    ContextFullError,
     EngineCancelledError,
     EngineError,
     EngineInfo,
@@ -26,7 +27,7 @@ from trauma_api.engines.base import (
     TriageEngine,
     TriageScores,
 )
-from trauma_api.errors import TraumaAPIError, UnavailableError
+from trauma_api.errors import InputError, TraumaAPIError, UnavailableError
 from trauma_api.imaging.volume import ImageStack
 from trauma_api.imaging.windowing import model_rgb
 from trauma_api.services.gate import ComputeGate
@@ -54,6 +55,14 @@ class DeviceOutOfMemoryError(UnavailableError):
     title = "Out of memory"
     public_message = "The device had too little memory for this input. Try again when the service is less busy."
     retry_after_s = 15
+
+
+class PromptTooLongError(InputError):
+    """The question and the answer do not fit into the model's context."""
+
+    code = "prompt-too-long"
+    title = "Prompt too long"
+    public_message = "The question is too long for the model's context. Ask a shorter one, or name fewer slices."
 
 
 class TriagePort(Protocol):
@@ -101,6 +110,8 @@ def _translated() -> Iterator[None]:
         yield
     except EngineOutOfMemoryError as error:
         raise DeviceOutOfMemoryError from error
+    except ContextFullError as error:
+        raise PromptTooLongError from error
     except EngineCancelledError as error:
         raise asyncio.CancelledError from error
     except EngineError as error:

@@ -12,7 +12,7 @@ import anyio.to_thread
 from trauma_api.engines.base import Generation, GenerationRequest
 from trauma_api.errors import ConflictError, NotFoundError, StoreUnavailableError, TraumaAPIError
 from trauma_api.log import get_logger
-from trauma_api.schemas.base import Caveat
+from trauma_api.schemas.base import SAMPLE_ID, Caveat
 from trauma_api.schemas.sessions import (
     Answer,
     AnswerStatus,
@@ -37,8 +37,8 @@ from trauma_api.services.study_storage import StoredStudy
 if TYPE_CHECKING:
     from trauma_api.services.store import Store
 
-HISTORY_TURNS = 8
-"""Turns that go into the prompt; older ones stay in the session only."""
+HISTORY_BYTES = 4000
+"""Of the last turns that go into the prompt; older ones stay in the session only. No token is shorter than a byte."""
 
 CLAIM_RENEWAL_S = 5.0
 STORE_PATIENCE_S = 10.0
@@ -124,6 +124,8 @@ class QuestionService:
         for running in self._running.values():
             if running.answer.answer_id == answer_id and running.answer.session_id == record.session_id:
                 return running.answer.model_copy(update={"text": running.text})
+        if answer_id == SAMPLE_ID and record.turns:
+            answer_id = record.turns[-1].shown.answer_id
         answer = await self._store.load_answer(record.session_id, answer_id)
         if answer is None:
             raise AnswerNotFoundError
@@ -153,14 +155,13 @@ class QuestionService:
         self, running: RunningAnswer, record: SessionRecord, study: StoredStudy, facts: Facts
     ) -> Generation:
         slots = tuple(slot_names(facts))
-        history = [(turn.shown.question, turn.written) for turn in record.turns[-HISTORY_TURNS:]]
         build = partial(
             answer_turns,
             study.stack,
             _slices(record),
             facts.all_statements,
             slots,
-            history,
+            _recent_turns(record),
             running.answer.question,
         )
         request = GenerationRequest(
@@ -250,6 +251,17 @@ def _slices(record: SessionRecord) -> list[int]:
     if parts.triage is not None and parts.triage.result is not None:
         return parts.triage.result.selected_slices
     return []
+
+
+def _recent_turns(record: SessionRecord) -> list[tuple[str, str]]:
+    recent: list[tuple[str, str]] = []
+    left = HISTORY_BYTES
+    for turn in reversed(record.turns):
+        left -= len(turn.shown.question.encode()) + len(turn.written.encode())
+        if left < 0:
+            break
+        recent.append((turn.shown.question, turn.written))
+    return recent[::-1]
 
 
 def _kept_turn(answer: Answer, generation: Generation) -> KeptTurn:
