@@ -89,5 +89,5 @@ class TestWithAKey:
         problem_in(client.get("/v1/models", headers={"Authorization": header}), 401, "unauthorized")
 
     def test_a_key_that_is_no_ascii_is_refused(self, client: httpx.Client) -> None:
-        header = {"Authorization": "Bearer sch\u00fcssel".encode()}
+        header = [(b"Authorization", "Bearer sch\u00fcssel".encode())]
         problem_in(client.get("/v1/models", headers=header), 401, "unauthorized")

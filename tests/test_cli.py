@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from tests.support.processes import free_port, trauma_api
 from tests.support.quick import quick_service
@@ -47,8 +46,8 @@ class TestCheck:
         assert ended.stdout.endswith("Configuration and checkpoints are valid.\n")
 
     def test_a_missing_checkpoint_is_one_plain_sentence(self) -> None:
-        ended = trauma_api("check", env={"TRAUMA_TRIAGE_CHECKPOINT": "/nonexistent"})
-        assert ended.returncode == 1
+        ended = invoke("check", TRAUMA_TRIAGE_CHECKPOINT="/nonexistent")
+        assert ended.exit_code == 1
         assert ended.stdout == ""
         (sentence,) = ended.stderr.strip().splitlines()
         assert "/nonexistent" in sentence

@@ -2,8 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -72,7 +70,7 @@ class Visit:
 
 
 @pytest.fixture(scope="module")
-def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Visit, str]]:
+def visited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Visit, str]:
     """What was answered, and all that the process wrote, after requests full of canaries."""
     log = tmp_path_factory.mktemp("log") / "serve.log"
     env = {"TRAUMA_LOG_LEVEL": "DEBUG", "TRAUMA_ANSWER_MAX_TOKENS": "16", "TRAUMA_PROSE_MAX_TOKENS": "16"}
@@ -81,7 +79,7 @@ def visited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Visit, s
         _send_studies(visit)
         _ask(visit)
         _send_nonsense(visit)
-    yield visit, log.read_text(encoding="utf-8")
+    return visit, log.read_text(encoding="utf-8")
 
 
 def _send_studies(visit: Visit) -> None:

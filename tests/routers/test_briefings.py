@@ -19,6 +19,7 @@ from tests.support.engines import (
     failure,
     small_engines,
 )
+from tests.support.events import parse_events
 from tests.support.problems import problem_in
 from tests.support.quick import quick_service
 from tests.support.service import RunningService
@@ -313,6 +314,14 @@ class TestSample:
 
 
 class TestEvents:
+    def test_the_state_is_final_once_the_last_event_was_seen(self, client: httpx.Client) -> None:
+        study_id = upload_slices(client, SLICES)["study_id"]
+        for _ in range(10):
+            links = client.post("/v1/briefings", json={"study_id": study_id}).json()["links"]
+            with client.stream("GET", links["events_url"], headers={"Accept": "text/event-stream"}) as response:
+                *_, (last, _, _) = parse_events(response.iter_lines())
+            assert (last, client.get(links["self_url"]).json()["status"]) == ("done", "done")
+
     def test_a_stream_resumed_after_the_last_event_ends(self, client: httpx.Client) -> None:
         # A browser's EventSource reconnects by itself after `done`, with the id of `done`.
         briefing = finished(client)
@@ -374,7 +383,7 @@ class TestRequest:
         # JSON has no NaN, but Python's parser takes it, and it would pass every bound.
         response = client.post(
             "/v1/briefings",
-            content='{"study_id": "sample", "vitals": {"lactate_mmol_l": %s}}' % value,
+            content=f'{{"study_id": "sample", "vitals": {{"lactate_mmol_l": {value}}}}}',
             headers={"Content-Type": "application/json"},
         )
         problem_in(response, 422, "invalid-request")

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.routers.test_end_to_end import parse_events
 from tests.support.engines import FailingReader, ScriptedReader, SlowReader, failure, small_engines
+from tests.support.events import parse_events
 from tests.support.problems import problem_in
 from tests.support.quick import quick_service
 from tests.support.service import RunningService

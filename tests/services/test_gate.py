@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import get_args
 
 import pytest
@@ -57,7 +58,7 @@ class HeldWork:
 async def until(condition: Callable[[], bool]) -> None:
     """Wait until something that another thread does has happened."""
     async with asyncio.timeout(LIMIT_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # another thread makes it true
             await asyncio.sleep(0.002)
 
 
@@ -85,10 +86,10 @@ class TestRun:
     async def test_cancelled_callers_never_make_two_run_on_one_permit(self, gate: ComputeGate) -> None:
         meter = Meter()
         works = [HeldWork(meter) for _ in range(5)]
-        for work, lane in zip(works, ("reader", "triage", "segmenter", "reader", "triage"), strict=True):
+        lanes: tuple[Lane, ...] = ("reader", "triage", "segmenter", "reader", "triage")
+        for work, lane in zip(works, lanes, strict=True):
             # Each caller is cancelled while its work runs: without the shield the next work would start beside it.
             caller = asyncio.create_task(gate.run(lane, work))
-            await until(lambda: gate.state.waiting + gate.state.running >= 1)
             await until(work.began.is_set)
             caller.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -201,7 +202,7 @@ class TestRun:
     async def test_random_cancellations_leave_the_gate_idle_and_never_over_its_permits(
         self, wide_gate: ComputeGate
     ) -> None:
-        chance = random.Random(5)
+        chance = random.Random(5)  # noqa: S311
         meter = Meter()
         by_lane = {lane: Meter() for lane in LANES}
 
@@ -209,10 +210,10 @@ class TestRun:
             with meter.running(), by_lane[lane].running():
                 time.sleep(0.003)
 
-        callers = []
+        callers: list[asyncio.Task[None]] = []
         for _ in range(60):
             lane = chance.choice(LANES)
-            callers.append(asyncio.create_task(wide_gate.run(lane, lambda lane=lane: work_on(lane))))
+            callers.append(asyncio.create_task(wide_gate.run(lane, partial(work_on, lane))))
             await asyncio.sleep(chance.choice((0, 0.001, 0.004)))
             if chance.random() < 0.4:
                 chance.choice(callers).cancel()

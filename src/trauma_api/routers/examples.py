@@ -56,7 +56,6 @@ REPORT_REQUEST: dict[str, Example] = {
         value={
             "study_id": "sample",
             "findings": _FINDINGS,
-            "volume": None,
             "vitals": {"heart_rate_bpm": 118, "systolic_mmhg": 96, "gcs": 14},
             "clinical_context": {"mechanism": "blunt", "peritonitis": "absent"},
         },

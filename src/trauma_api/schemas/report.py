@@ -13,11 +13,11 @@ SectionName = Literal["indication", "technique", "findings", "impression", "foll
 
 
 class ReportRequest(Schema):
-    """Results to report on. At least one of findings and volume is needed; null says that it is not available."""
+    """Results to report on. At least one of findings and volume is needed; what is left out is named as missing."""
 
     study_id: StudyId
-    findings: Findings | None
-    volume: VolumeResult | None
+    findings: Findings | None = None
+    volume: VolumeResult | None = None
     vitals: Vitals | None = None
     clinical_context: ClinicalContext | None = None
 
