@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
@@ -49,18 +49,12 @@ def create_app(settings: Settings | None = None, engines: "Engines | None" = Non
     )
     app.add_middleware(RequestIdMiddleware)
     install_error_handlers(app)
-    app.include_router(_versioned())
+    for part in (studies, briefings, sessions, triage, analysis, volume, report, models):
+        app.include_router(part.router, dependencies=[Depends(require_api_key)])
     app.include_router(health.router)
     _serve_docs(app)
     app.openapi = lambda: build_openapi(app)  # type: ignore[method-assign]  # FastAPI's documented way
     return app
-
-
-def _versioned() -> APIRouter:
-    api = APIRouter(prefix="/v1", dependencies=[Depends(require_api_key)])
-    for part in (studies, briefings, sessions, triage, analysis, volume, report, models):
-        api.include_router(part.router)
-    return api
 
 
 def _serve_docs(app: FastAPI) -> None:

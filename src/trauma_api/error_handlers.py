@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -70,10 +71,7 @@ async def _handle_ours(request: Request, error: TraumaAPIError) -> JSONResponse:
 
 async def _handle_malformed(request: Request, error: RequestValidationError) -> JSONResponse:
     # The messages of pydantic can quote the input; the kind of error and the place cannot.
-    fields = [
-        InvalidField(pointer="/".join(str(part) for part in item["loc"]), message=_kind_in_words(item))
-        for item in error.errors()
-    ]
+    fields = [InvalidField(pointer=_pointer(item), message=_kind_in_words(item)) for item in error.errors()]
     problem = Problem(
         type="urn:trauma-api:problem:invalid-request",
         title="Invalid request",
@@ -87,8 +85,15 @@ async def _handle_malformed(request: Request, error: RequestValidationError) -> 
     return _respond(problem)
 
 
-def _kind_in_words(item: Mapping[str, object]) -> str:
-    bounds = {name: value for name, value in dict(item.get("ctx") or {}).items() if isinstance(value, int | float)}  # type: ignore[call-overload]
+def _pointer(item: Mapping[str, Any]) -> str:
+    place = [str(part) for part in item["loc"]]
+    if item["type"] == "extra_forbidden":
+        place = place[:-1]  # the name of an unknown field is the client's, and may be anything
+    return "".join(f"/{part}" for part in place[1:]) if place[0] == "body" else place[-1]
+
+
+def _kind_in_words(item: Mapping[str, Any]) -> str:
+    bounds = {name: value for name, value in (item.get("ctx") or {}).items() if isinstance(value, int | float)}
     limits = ", ".join(f"{name} {value:g}" for name, value in bounds.items())
     kind = str(item["type"]).replace("_", " ")
     return f"{kind} ({limits})" if limits else kind
@@ -116,5 +121,8 @@ async def _handle_unexpected(request: Request, error: Exception) -> JSONResponse
     # Type and place only: the message of an unforeseen error can hold anything, patient data too.
     frames = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)][-6:]
     logger.error("unexpected", error=type(error).__name__, frames=frames)
-    # This handler runs outside the middleware that adds the header.
-    return _respond(problem_of(TraumaAPIError(), _request_id(request)), {REQUEST_ID_HEADER: _request_id(request)})
+    # This handler runs outside the middleware that adds the id, and the server closes the connection after it.
+    return _respond(
+        problem_of(TraumaAPIError(), _request_id(request)),
+        {REQUEST_ID_HEADER: _request_id(request), "Connection": "close"},
+    )

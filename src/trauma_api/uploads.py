@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 
@@ -83,11 +84,12 @@ async def _spool_body(request: Request, folder: Path) -> SpooledUpload:
 
 async def _spool_form(request: Request, folder: Path, max_files: int) -> SpooledUpload:
     try:
-        form = await request.form(max_files=max_files, max_fields=10)
+        # One more than allowed gets through, so that reading refuses it as it refuses too many files in an archive.
+        form = await request.form(max_files=max_files + 1, max_fields=10)
     except FormParserError as error:
         raise MalformedFormError from error
     except HTTPException as error:
-        if error.status_code != MalformedFormError.status and error.status_code != 400:
+        if error.status_code != HTTPStatus.BAD_REQUEST:
             raise
         raise MalformedFormError from error
     try:

@@ -207,9 +207,18 @@ class TestRemoveExpired:
         for folder in (stale, fresh):
             folder.mkdir()
             (folder / "0").write_bytes(b"part of a study")
+        age(stale / "0", TTL_S + 1)
         age(stale, TTL_S + 1)
         assert short_lived.remove_expired() == 1
         assert list((root / "spool").iterdir()) == [fresh]
+
+    def test_an_upload_that_is_still_arriving_stays(self, root: Path, short_lived: StudyStorage) -> None:
+        arriving = root / "spool" / "arriving"
+        arriving.mkdir()
+        (arriving / "0").write_bytes(b"more comes")
+        age(arriving, TTL_S + 1)
+        assert short_lived.remove_expired() == 0
+        assert arriving.exists()
 
     def test_an_entry_that_vanishes_meanwhile_does_not_stop_the_sweep(
         self, root: Path, short_lived: StudyStorage, read_phantom: ReadStudy

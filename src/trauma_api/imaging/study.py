@@ -27,7 +27,7 @@ class ReadLimits:
 
     max_files: int = 5_000
     """Files of the upload, the entries of its archives included."""
-    max_entry_bytes: int = 64 * 2**20
+    max_entry_bytes: int = 2**30
     """One entry of a ZIP archive, inflated."""
     max_expanded_bytes: int = 4 * 2**30
     """All that archives and compressed files inflate to."""

@@ -9,11 +9,11 @@ from trauma_api.routers.examples import ANALYSIS_REQUEST
 from trauma_api.routers.problems import problems
 from trauma_api.schemas.analysis import AnalysisRequest, AnalysisResult
 from trauma_api.services.gate import GateBusyError
-from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError
+from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError, PromptTooLongError
 from trauma_api.services.studies import SliceOutOfRangeError
 from trauma_api.services.study_storage import StudyNotFoundError
 
-router = APIRouter(prefix="/analysis", tags=["Reading"])
+router = APIRouter(prefix="/v1/analysis", tags=["Reading"])
 
 
 @router.post(
@@ -21,7 +21,12 @@ router = APIRouter(prefix="/analysis", tags=["Reading"])
     summary="Read suspicious slices",
     dependencies=[Admission],
     responses=problems(
-        StudyNotFoundError, SliceOutOfRangeError, GateBusyError, DeviceOutOfMemoryError, EngineFailedError
+        StudyNotFoundError,
+        SliceOutOfRangeError,
+        GateBusyError,
+        DeviceOutOfMemoryError,
+        EngineFailedError,
+        PromptTooLongError,
     ),
 )
 async def create_analysis(

@@ -18,8 +18,9 @@ from trauma_api.services.gate import GateBusyError
 from trauma_api.services.study_storage import StudyNotFoundError
 from trauma_api.streams import EventStream, sse, stream_response
 
-router = APIRouter(prefix="/briefings", tags=["Briefings"])
+router = APIRouter(prefix="/v1/briefings", tags=["Briefings"])
 
+MAX_EVENT_ID = 2**31 - 1
 WaitSeconds = Annotated[float, Query(ge=0, le=60, description="Hold the answer for up to so many seconds.")]
 _EXAMPLE = 'id: 2\nevent: started\ndata: {"id":2,"type":"started","at":"2026-11-23T12:00:00Z","part":null}\n\n'
 
@@ -42,11 +43,12 @@ async def create_briefing(
     """Triage, reading beside segmentation, report, a session for questions. Answers at once unless `wait` is given."""
     briefing = await container.briefings.start(request)
     response.headers["Location"] = briefing.links.self_url
-    response.headers["Retry-After"] = "1"
     if wait > 0:
         briefing = await container.briefings.wait(briefing.briefing_id, wait)
     if briefing.is_final:
         response.status_code = status.HTTP_200_OK
+    else:
+        response.headers["Retry-After"] = "1"
     return briefing
 
 
@@ -83,8 +85,8 @@ async def get_briefing_events(
     briefing_id: BriefingIdPath,
     request: Request,
     streamed: WantsStream,
-    after: Annotated[int, Query(ge=0, description="Only events with a higher id.")] = 0,
-    last_event_id: Annotated[int, Header(ge=0, description="Resumes a stream after this event.")] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_EVENT_ID, description="Only events with a higher id.")] = 0,
+    last_event_id: Annotated[int, Header(ge=0, le=MAX_EVENT_ID, description="Resumes a stream after this event.")] = 0,
 ) -> Response:
     """The same events under the same ids as a stream (`Accept: text/event-stream`) and as a list."""
     first_after = max(after, last_event_id)

@@ -6,7 +6,7 @@ from trauma_api.dependencies import ContainerDep
 from trauma_api.routers.problems import problems
 from trauma_api.schemas.models import ModelList
 
-router = APIRouter(prefix="/models", tags=["Service"])
+router = APIRouter(prefix="/v1/models", tags=["Service"])
 
 
 @router.get("", summary="List loaded models", responses=problems())

@@ -9,11 +9,11 @@ from trauma_api.routers.examples import REPORT_REQUEST
 from trauma_api.routers.problems import problems
 from trauma_api.schemas.report import ReportRequest, ReportResult
 from trauma_api.services.gate import GateBusyError
-from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError
+from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError, PromptTooLongError
 from trauma_api.services.report import NothingToReportError, OtherStudyError
 from trauma_api.services.study_storage import StudyNotFoundError
 
-router = APIRouter(prefix="/report", tags=["Report"])
+router = APIRouter(prefix="/v1/report", tags=["Report"])
 
 
 @router.post(
@@ -27,6 +27,7 @@ router = APIRouter(prefix="/report", tags=["Report"])
         GateBusyError,
         DeviceOutOfMemoryError,
         EngineFailedError,
+        PromptTooLongError,
     ),
 )
 async def create_report(

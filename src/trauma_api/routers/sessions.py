@@ -20,7 +20,7 @@ from trauma_api.services.sessions import SessionNotFoundError
 from trauma_api.services.study_storage import StudyNotFoundError
 from trauma_api.streams import EventStream, sse, stream_response
 
-router = APIRouter(prefix="/sessions", tags=["Sessions and questions"])
+router = APIRouter(prefix="/v1/sessions", tags=["Sessions and questions"])
 
 _NAMES = {StatusEvent: "status", TokenEvent: "token", DoneEvent: "done", ErrorEvent: "error"}
 _EXAMPLE = 'event: status\ndata: {"answer_id":"0f","status":"running"}\n\nevent: token\ndata: {"text":"There "}\n\n'

@@ -13,7 +13,7 @@ from trauma_api.services.studies import NoMaskError, SliceOutOfRangeError
 from trauma_api.services.study_storage import StudyNotFoundError
 from trauma_api.uploads import MalformedFormError, NoFilesError, SpooledUploadDep
 
-router = APIRouter(prefix="/studies", tags=["Studies"])
+router = APIRouter(prefix="/v1/studies", tags=["Studies"])
 
 WindowName = Literal["abdomen", "blood", "liver", "bone", "lung"]
 

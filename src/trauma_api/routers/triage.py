@@ -12,7 +12,7 @@ from trauma_api.services.gate import GateBusyError
 from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError
 from trauma_api.services.study_storage import StudyNotFoundError
 
-router = APIRouter(prefix="/triage", tags=["Triage"])
+router = APIRouter(prefix="/v1/triage", tags=["Triage"])
 
 
 @router.post(

@@ -13,7 +13,7 @@ from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError
 from trauma_api.services.study_storage import StudyNotFoundError
 from trauma_api.services.volume import NoSpacingError
 
-router = APIRouter(prefix="/volume", tags=["Volume"])
+router = APIRouter(prefix="/v1/volume", tags=["Volume"])
 
 
 @router.post(

@@ -23,19 +23,20 @@ StudyId = Annotated[
 ]
 
 SpacingZyxMm = Annotated[
-    list[float],
+    list[Annotated[float, Field(gt=0)]],
     Field(min_length=3, max_length=3, description="Distance between slices, rows and columns, in millimetres."),
 ]
 
 Timestamp = AwareDatetime
+VolumeMl = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 SliceIndex = Annotated[int, Field(ge=0, description="From 0, head to feet (pictures: as sent).")]
 
 
 class Schema(BaseModel):
-    """Base of all schemas: frozen, and unknown fields are refused."""
+    """Base of all schemas: frozen; unknown fields and numbers that are not finite are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Caveat(Schema):

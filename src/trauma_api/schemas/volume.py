@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trauma_api.schemas.base import Result, Schema, SliceIndex, SpacingZyxMm, StudyId
+from trauma_api.schemas.base import Result, Schema, SliceIndex, SpacingZyxMm, StudyId, VolumeMl
 
 RiskLevel = Literal["LOW", "MODERATE", "HIGH"]
 
@@ -19,8 +19,8 @@ class VolumeRequest(Schema):
 class VolumeInterval(Schema):
     """Volumes at a stricter and a laxer threshold."""
 
-    low_ml: float
-    high_ml: float
+    low_ml: VolumeMl
+    high_ml: VolumeMl
     method: str
 
 
@@ -28,14 +28,14 @@ class SliceVolume(Schema):
     """Blood in one slice."""
 
     slice_index: SliceIndex
-    volume_ml: float
+    volume_ml: VolumeMl
 
 
 class VolumeResult(Result):
     """Hemorrhage volume with the true spacing, its interval and its risk level."""
 
     study_id: str
-    volume_ml: float
+    volume_ml: VolumeMl
     interval: VolumeInterval
     threshold: float
     risk_level: RiskLevel

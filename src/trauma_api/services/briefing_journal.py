@@ -104,7 +104,8 @@ class BriefingJournal:
     async def publish(self) -> None:
         """Write everything that the store has not got. Raises StoreUnavailableError."""
         self._changed.clear()
-        await self._store.put_briefing(self.briefing, self._events, self._owner)
+        # A snapshot: the run goes on while this is written, and an end must not be seen before its state.
+        await self._store.put_briefing(self.briefing, tuple(self._events), self._owner)
 
     async def keep_published(self, cancel: Callable[[], object]) -> None:
         """Publish changes until the end is written; renew the lease; call ``cancel`` when somebody asks for it."""

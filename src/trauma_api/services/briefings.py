@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -98,6 +98,7 @@ class BriefingService:
         self._gate = gate
         self._turns = asyncio.Semaphore(concurrent)
         self._queue_limit = queue_limit
+        self._taken = 0
         self._draining = draining
         self._owner = uuid.uuid4().hex
         self._jobs: dict[str, asyncio.Task[None]] = {}
@@ -110,15 +111,25 @@ class BriefingService:
         if self._draining.is_set():
             raise ServiceStoppingError
         study = await self._studies.open(request.study_id)
-        if len(self._jobs) >= self._queue_limit:
-            raise BriefingQueueFullError
         with ExitStack() as held:
+            held.enter_context(self._place())
             held.enter_context(self._gate.admission())
             journal = BriefingJournal(_new_briefing(study, request), self._store, self._owner)
             journal.add_event("queued")
             await journal.publish()
             self._launch(journal, study, request, held.pop_all())
         return journal.briefing
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Hold one of the places for briefings. Raises BriefingQueueFullError."""
+        if self._taken >= self._queue_limit:
+            raise BriefingQueueFullError
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
 
     def _launch(
         self,
@@ -134,7 +145,7 @@ class BriefingService:
             admission.close()
             self._jobs.pop(briefing_id, None)
             if not task.cancelled() and task.exception() is not None:
-                logger.error("briefing.crashed", briefing_id=briefing_id, error=type(task.exception()).__name__)
+                logger.error("briefing.crashed", briefing_id=briefing_id, error=_kinds(task.exception()))
                 journal.finish("failed", failure_of(TraumaAPIError()))
 
         job.add_done_callback(ended)
@@ -274,6 +285,13 @@ class BriefingService:
             publisher.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*publishers, return_exceptions=True)
+
+
+def _kinds(error: BaseException | None) -> str:
+    """What went wrong by type alone; of a group, its members."""
+    if isinstance(error, BaseExceptionGroup):
+        return ", ".join(_kinds(member) for member in error.exceptions)
+    return type(error).__name__
 
 
 def _new_briefing(study: StoredStudy, request: BriefingRequest) -> Briefing:

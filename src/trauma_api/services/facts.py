@@ -6,6 +6,7 @@ Every output shows a number as it is formatted here. The model writes slots, ``{
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from trauma_api.guidelines.risk import risk_level
 from trauma_api.schemas.analysis import Findings
 from trauma_api.schemas.patient import ClinicalContext, Vitals
 from trauma_api.schemas.report import SectionName
@@ -115,7 +116,7 @@ def _volume_statements(volume: VolumeResult | None) -> tuple[str, ...]:
     interval = f"{format_ml(volume.interval.low_ml)} to {format_ml(volume.interval.high_ml)}"
     return (
         f"Hemorrhage volume: {format_ml(volume.volume_ml)} ({interval}), an unvalidated estimate.",
-        f"Risk level by this project's convention: {volume.risk_level}.",
+        f"Risk level by this project's convention: {risk_level(volume.volume_ml)}.",
     )
 
 

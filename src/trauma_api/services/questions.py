@@ -135,21 +135,29 @@ class QuestionService:
         self, running: RunningAnswer, record: SessionRecord, study: StoredStudy, facts: Facts, held: ExitStack
     ) -> None:
         renewal = asyncio.create_task(self._keep_claim(running))
+        last: DoneEvent | ErrorEvent | None = None
         try:
-            generation = await self._generate(running, record, study, facts)
-            answer = self._finished(running, "done")
-            answer = await self._keep(answer, _kept_turn(answer, generation))
-            running.end(answer, DoneEvent(answer=answer))
+            last = await self._answer(running, record, study, facts)
         except TraumaAPIError as error:
-            await self._end_early(running, "failed", error)
+            last = await self._end_early(running, "failed", error)
         except asyncio.CancelledError:
             reason = ServiceStoppingError() if self._draining.is_set() else AnswerStoppedError()
-            await self._end_early(running, "stopped", reason)
+            last = await self._end_early(running, "stopped", reason)
         finally:
             held.close()
             renewal.cancel()
+            last = last or await self._end_early(running, "failed", TraumaAPIError())
+            # Before the reader hears of the end: its next question must find the session free.
             with contextlib.suppress(StoreUnavailableError):
                 await self._store.release_session_claim(record.session_id, running.answer.answer_id)
+            running.end(last)
+
+    async def _answer(
+        self, running: RunningAnswer, record: SessionRecord, study: StoredStudy, facts: Facts
+    ) -> DoneEvent:
+        generation = await self._generate(running, record, study, facts)
+        answer = self._finished(running, "done")
+        return DoneEvent(answer=await self._keep(answer, _kept_turn(answer, generation)))
 
     async def _generate(
         self, running: RunningAnswer, record: SessionRecord, study: StoredStudy, facts: Facts
@@ -175,7 +183,7 @@ class QuestionService:
     async def _keep(self, answer: Answer, turn: KeptTurn) -> Answer:
         """Keep a finished answer and its turn; what cannot be kept is said in the answer."""
         try:
-            await while_store_is_away(lambda: self._store.put_answer(answer), STORE_PATIENCE_S)
+            await while_store_is_away(partial(self._store.put_answer, answer), STORE_PATIENCE_S)
             await while_store_is_away(lambda: self._sessions.add_turn(answer.session_id, turn), STORE_PATIENCE_S)
         except (StoreUnavailableError, SessionNotFoundError):
             caveat = Caveat(
@@ -185,12 +193,13 @@ class QuestionService:
             return answer.model_copy(update={"warnings": [*answer.warnings, caveat]})
         return answer
 
-    async def _end_early(self, running: RunningAnswer, status: AnswerStatus, error: TraumaAPIError) -> None:
-        answer = self._finished(running, status, error.code)
+    async def _end_early(self, running: RunningAnswer, status: AnswerStatus, error: TraumaAPIError) -> ErrorEvent:
+        running.answer = self._finished(running, status, error.code)
         with contextlib.suppress(StoreUnavailableError):
-            await self._store.put_answer(answer)
-        last = ErrorEvent(code=error.code, detail=error.detail, retryable=error.retryable, answer_id=answer.answer_id)
-        running.end(answer, last)
+            await self._store.put_answer(running.answer)
+        return ErrorEvent(
+            code=error.code, detail=error.detail, retryable=error.retryable, answer_id=running.answer.answer_id
+        )
 
     def _finished(self, running: RunningAnswer, status: AnswerStatus, code: str | None = None) -> Answer:
         now = datetime.now(UTC)
@@ -216,12 +225,6 @@ class QuestionService:
         running = self._running.pop(task)
         if not task.cancelled() and (crash := task.exception()) is not None:
             logger.error("question.crashed", answer_id=running.answer.answer_id, error=type(crash).__name__)
-            error = TraumaAPIError()
-            answer = self._finished(running, "failed", error.code)
-            running.end(
-                answer,
-                ErrorEvent(code=error.code, detail=error.detail, retryable=False, answer_id=answer.answer_id),
-            )
 
     def drain(self) -> None:
         """Stop all answers; their streams end with an error event."""

@@ -53,9 +53,10 @@ class RunningAnswer:
             self._pieces.append(shown)
             self._events.put_nowait(TokenEvent(text=shown))
 
-    def end(self, answer: Answer, last: DoneEvent | ErrorEvent) -> None:
+    def end(self, last: DoneEvent | ErrorEvent) -> None:
         """Nothing follows."""
-        self.answer = answer
+        if isinstance(last, DoneEvent):
+            self.answer = last.answer
         self._events.put_nowait(last)
         self.ended.set()
 

@@ -1,5 +1,6 @@
 """A session as it is kept: the briefing it came from, and the turns in the model's own words."""
 
+import math
 from datetime import datetime, timedelta
 
 from trauma_api.schemas.base import RESEARCH_NOTICE, Schema, Timestamp
@@ -25,7 +26,7 @@ class SessionRecord(Schema):
     def remaining_s(self, now: datetime, *, ttl_s: int, max_age_s: int) -> int:
         """Seconds for which it is kept from ``now`` on when it is used now; 0 when its time is over."""
         end_of_life = self.created_at + timedelta(seconds=max_age_s)
-        return max(0, min(ttl_s, int((end_of_life - now).total_seconds())))
+        return max(0, min(ttl_s, math.ceil((end_of_life - now).total_seconds())))
 
     def shown(self, expires_at: datetime) -> Session:
         """As clients see it."""

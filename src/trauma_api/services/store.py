@@ -8,7 +8,7 @@ Keys, all with a time to live:
     trauma:briefing:{id}:cancel   set when somebody asked to cancel it
     trauma:session:{id}           SessionRecord as JSON
     trauma:session:{id}:busy      the answer that is being written, renewed while it is
-    trauma:answer:{session}:{id}  Answer as JSON
+    trauma:session:{id}:answers   hash of Answer as JSON, by id
     trauma:sample:{kind}          id of the last briefing or session on the sample study
 """
 
@@ -31,6 +31,11 @@ LEASE_S = 15
 
 # Compare and delete in one step: between a GET and a DEL the key could have expired and been taken by another.
 _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end"
+# An answer is kept as long as its session, and not brought back after the session was ended.
+_PUT_ANSWER = (
+    "if redis.call('exists', KEYS[1]) == 0 then return 0 end "
+    "redis.call('hset', KEYS[2], ARGV[1], ARGV[2]) redis.call('expire', KEYS[2], ARGV[3]) return 1"
+)
 _RENEW = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('expire', KEYS[1], ARGV[2]) else return 0 end"
 
 
@@ -159,12 +164,21 @@ class Store:
     async def touch_session(self, session_id: str, ttl_s: int) -> bool:
         """Move a session's end on; False when it is not kept any more."""
         with _translated():
-            return bool(await self._redis.expire(f"trauma:session:{session_id}", ttl_s))
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.expire(f"trauma:session:{session_id}", ttl_s)
+                pipe.expire(f"trauma:session:{session_id}:answers", ttl_s)
+                kept, _ = await pipe.execute()
+        return bool(kept)
 
     async def delete_session(self, session_id: str) -> bool:
-        """Forget a session. Returns whether there was one."""
+        """Forget a session and its answers. Returns whether there was one."""
+        key = f"trauma:session:{session_id}"
         with _translated():
-            return bool(await self._redis.delete(f"trauma:session:{session_id}"))
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.delete(key)
+                pipe.delete(f"{key}:answers", f"{key}:busy")
+                found, _ = await pipe.execute()
+        return bool(found)
 
     async def claim_session(self, session_id: str, answer_id: str) -> bool:
         """Take the session for one answer; False when another has it."""
@@ -181,17 +195,17 @@ class Store:
         with _translated():
             await self._redis.eval(_RELEASE, 1, f"trauma:session:{session_id}:busy", answer_id)
 
-    async def put_answer(self, answer: Answer) -> None:
-        """Write an answer."""
+    async def put_answer(self, answer: Answer) -> bool:
+        """Write an answer. Returns whether its session is still kept, and so the answer."""
+        key = f"trauma:session:{answer.session_id}"
+        arguments = (answer.answer_id, answer.model_dump_json(), str(self._ttl_s))
         with _translated():
-            await self._redis.set(
-                f"trauma:answer:{answer.session_id}:{answer.answer_id}", answer.model_dump_json(), ex=self._ttl_s
-            )
+            return bool(await self._redis.eval(_PUT_ANSWER, 2, key, f"{key}:answers", *arguments))
 
     async def load_answer(self, session_id: str, answer_id: str) -> Answer | None:
         """An answer, or None when it is not kept any more."""
         with _translated():
-            text = await self._redis.getex(f"trauma:answer:{session_id}:{answer_id}", ex=self._ttl_s)
+            text = await self._redis.hget(f"trauma:session:{session_id}:answers", answer_id)
         return None if text is None else Answer.model_validate_json(text)
 
     async def put_sample(self, kind: Literal["briefing", "session"], value: str) -> None:

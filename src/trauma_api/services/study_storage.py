@@ -1,14 +1,15 @@
 """The one class that keeps studies: a folder a study, removed when its time since last use is over.
 
     {root}/{study_id}/study.json        StudyRecord
-    {root}/{study_id}/stack.npy         voxels or pixels, read through a memory map
-    {root}/{study_id}/probability.npy   hemorrhage probability, uint8, once segmented
+    {root}/{study_id}/stack.raw         voxels or pixels, read through a memory map
+    {root}/{study_id}/probability.raw   hemorrhage probability, uint8, once segmented
     {root}/{study_id}/mask.json         threshold of the last volume result
 
 The folder's modification time is the time of last use. All methods block; services call them on a worker thread.
 """
 
 import contextlib
+import math
 import os
 import shutil
 import time
@@ -43,6 +44,8 @@ class StudyRecord(Schema):
     source: Literal["dicom", "nifti", "pictures"]
     series: list[SeriesInfo]
     warnings: list[Caveat]
+    stack_shape: list[int]
+    stack_dtype: Literal["<i2", "<f4", "|u1"]
     affine_lps: list[list[float]] | None
     stated_spacing_zyx_mm: list[float] | None
     window_hu: list[float] | None
@@ -97,7 +100,8 @@ class StudyStorage:
                     partial.rename(folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-        os.utime(folder)
+        with contextlib.suppress(FileNotFoundError):  # deleted by another request meanwhile
+            os.utime(folder)
         return study_id
 
     def open(self, study_id: str) -> StoredStudy:
@@ -105,7 +109,7 @@ class StudyStorage:
         folder = self._folder(study_id)
         try:
             record = StudyRecord.model_validate_json((folder / "study.json").read_text(encoding="utf-8"))
-            array = np.load(folder / "stack.npy", mmap_mode="r", allow_pickle=False)
+            array = np.memmap(folder / "stack.raw", record.stack_dtype, "r", shape=tuple(record.stack_shape))
             os.utime(folder)
         except FileNotFoundError as error:
             raise StudyNotFoundError from error
@@ -114,45 +118,57 @@ class StudyStorage:
 
     def delete(self, study_id: str) -> None:
         """Remove a study and all that was made of it on disk. Raises StudyNotFoundError."""
-        shutil.rmtree(self._folder(study_id))
+        folder = self._folder(study_id)
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError as error:
+            raise StudyNotFoundError from error
 
     def save_mask(self, study_id: str, record: MaskRecord, probability_zyx: NDArray[np.uint8]) -> None:
         """Keep a study's probability map. Raises StudyNotFoundError when the study is gone."""
         folder = self._folder(study_id)
         temporary = folder / f"probability-{uuid.uuid4().hex}.tmp"
         try:
-            with temporary.open("wb") as file:
-                np.save(file, probability_zyx, allow_pickle=False)
-            temporary.rename(folder / "probability.npy")
+            probability_zyx.tofile(temporary)
+            temporary.rename(folder / "probability.raw")
             self.save_mask_record(study_id, record)
         except FileNotFoundError as error:
             raise StudyNotFoundError from error
 
     def save_mask_record(self, study_id: str, record: MaskRecord) -> None:
         """Keep what the mask is shown with."""
-        (self._folder(study_id) / "mask.json").write_text(record.model_dump_json(), encoding="utf-8")
+        folder = self._folder(study_id)
+        temporary = folder / f"mask-{uuid.uuid4().hex}.tmp"
+        try:
+            temporary.write_text(record.model_dump_json(), encoding="utf-8")
+            temporary.rename(folder / "mask.json")
+        except FileNotFoundError as error:
+            raise StudyNotFoundError from error
 
     def open_mask(self, study_id: str) -> StoredMask | None:
         """The kept probability map, or None when there is none."""
         folder = self._folder(study_id)
         try:
             record = MaskRecord.model_validate_json((folder / "mask.json").read_text(encoding="utf-8"))
-            return StoredMask(record, np.load(folder / "probability.npy", mmap_mode="r", allow_pickle=False))
+            study = StudyRecord.model_validate_json((folder / "study.json").read_text(encoding="utf-8"))
+            shape = tuple(study.stack_shape[:3])
+            return StoredMask(record, np.memmap(folder / "probability.raw", np.uint8, "r", shape=shape))
         except FileNotFoundError:
             return None
 
     def remove_expired(self) -> int:
         """Remove studies whose time is over, and spooled uploads that nobody finished. Returns how many."""
         limit = time.time() - self._ttl_s
-        stale = [
+        kept = [folder for folder in self._kept.iterdir() if _mtime(folder) < limit]
+        # An upload that is still arriving changes a file in its folder, not the folder.
+        spooled = [
             folder
-            for parent in (self._kept, self.spool_root)
-            for folder in parent.iterdir()
-            if folder.stat().st_mtime < limit
+            for folder in self.spool_root.iterdir()
+            if max(_mtime(folder), *(_mtime(file) for file in folder.glob("*"))) < limit
         ]
-        for folder in stale:
+        for folder in (*kept, *spooled):
             shutil.rmtree(folder, ignore_errors=True)
-        return len(stale)
+        return len(kept) + len(spooled)
 
     def _folder(self, study_id: str) -> Path:
         folder = self._kept / study_id
@@ -165,20 +181,34 @@ class StudyStorage:
         return folder
 
 
+def _mtime(path: Path) -> float:
+    """Time of last change; infinitely late for what is gone, as requests remove their own folders meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
+
+
 def _write(folder: Path, study_id: str, study: ReadStudy) -> None:
     stack = study.stack
     affine, spacing, window = None, None, None
     if isinstance(stack, CTVolume):
-        np.save(folder / "stack.npy", stack.voxels_zyx_hu, allow_pickle=False)
-        affine = stack.affine_lps
+        array, affine = (
+            stack.voxels_zyx_hu.astype(stack.voxels_zyx_hu.dtype.newbyteorder("<"), copy=False),
+            stack.affine_lps,
+        )
     else:
-        np.save(folder / "stack.npy", stack.pixels_zyxc, allow_pickle=False)
-        spacing, window = stack.stated_spacing_zyx_mm, stack.window_hu
+        array, spacing, window = stack.pixels_zyxc, stack.stated_spacing_zyx_mm, stack.window_hu
+    # Plain bytes, with shape and type in the record: NumPy's own format is parsed as Python source, which CPython 3.11
+    # does not do safely on several threads at once (SystemError from ast.parse).
+    array.tofile(folder / "stack.raw")
     record = StudyRecord(
         study_id=study_id,
         source=study.source,
         series=[_series_info(series) for series in study.series],
         warnings=[Caveat(code=warning.code, detail=warning.detail) for warning in study.warnings],
+        stack_shape=list(array.shape),
+        stack_dtype=array.dtype.str,
         affine_lps=None if affine is None else affine.tolist(),
         stated_spacing_zyx_mm=None if spacing is None else list(spacing),
         window_hu=None if window is None else list(window),

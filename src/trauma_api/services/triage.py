@@ -27,20 +27,28 @@ def select_slices(suspicion: NDArray[np.float32], threshold: float, budget: int)
     """The most suspicious slices at or above the threshold, spread out, in anatomical order; never none.
 
     Neighbours show the same injury again, so a slice is passed over while one within the gap is already taken. The gap
-    is a third of a fair share of the stack; it is halved until the budget is used or no candidate is left.
+    is a third of a fair share of the stack; it is halved when no candidate is left. Of slices that are equally
+    suspicious, to three decimals, the one farthest from those taken goes first.
     """
-    order = [int(index) for index in np.argsort(-suspicion, kind="stable")]
-    candidates = [index for index in order if suspicion[index] >= threshold] or order[:1]
+    rounded = np.round(suspicion, 3)
+    candidates = [int(index) for index in np.flatnonzero(suspicion >= threshold)] or [int(np.argmax(suspicion))]
     gap = max(1, len(suspicion) // (3 * budget))
     taken: list[int] = []
     while len(taken) < min(budget, len(candidates)):
-        for index in candidates:
-            if len(taken) < budget and all(abs(index - other) > gap for other in taken):
-                taken.append(index)
-        if gap == 0:
-            break
-        gap //= 2
+        apart = [index for index in candidates if all(abs(index - other) > gap for other in taken)]
+        if apart:
+            most = max(rounded[index] for index in apart)
+            taken.append(_farthest([index for index in apart if rounded[index] == most], taken, len(suspicion)))
+        else:
+            gap //= 2
     return sorted(taken)
+
+
+def _farthest(indices: list[int], taken: list[int], count: int) -> int:
+    """The index farthest from its nearest taken one; with none taken the most central one."""
+    if not taken:
+        return min(indices, key=lambda index: abs(index - (count - 1) / 2))
+    return max(indices, key=lambda index: min(abs(index - other) for other in taken))
 
 
 class TriageService:
