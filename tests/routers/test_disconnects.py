@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.support.engines import ConstantSegmenter, ConstantTriage
 from tests.support.events import parse_events
 from tests.support.service import RunningService, run_service
 from tests.support.talkative_reader import TalkativeReader
@@ -27,7 +28,7 @@ def reader(engines: Engines) -> TalkativeReader:
 @pytest.fixture(scope="module")
 def slow_service(engines: Engines, reader: TalkativeReader) -> Iterator[RunningService]:
     """A service with that reader."""
-    slow = Engines(triage=engines.triage, reader=reader, segmenter=engines.segmenter)
+    slow = Engines(triage=ConstantTriage(), reader=reader, segmenter=ConstantSegmenter())
     with run_service(Settings(), slow) as running:
         yield running
 

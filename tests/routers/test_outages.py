@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.engines import ConstantSegmenter, ConstantTriage
 from tests.support.events import parse_events
 from tests.support.redis_server import RedisServer
 from tests.support.service import RunningService, run_service
@@ -30,7 +31,7 @@ def redis_server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Red
 def service(engines: Engines, redis_server: RedisServer) -> Iterator[RunningService]:
     """A service on that server, with a reader that takes two seconds for each text."""
     reader = TalkativeReader(engines.reader, words=40, pause_s=0.05)
-    slow = Engines(triage=engines.triage, reader=reader, segmenter=engines.segmenter)
+    slow = Engines(triage=ConstantTriage(), reader=reader, segmenter=ConstantSegmenter())
     with run_service(Settings.model_validate({"redis_url": redis_server.url}), slow) as running:
         yield running
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from transformers import AutoProcessor, BitsAndBytesConfig, Gemma3ForConditionalGeneration
 from transformers.utils.logging import disable_progress_bar
@@ -85,6 +84,9 @@ def attach_adapter(model: Any, name: str, *, token: str | None, cache_dir: Path 
 
     Raises CheckpointError where it is no LoRA adapter or does not fit the model in full.
     """
+    # Imported here: PEFT brings bitsandbytes and half of the compiler of torch along, seconds at each start.
+    from peft import PeftModel, get_peft_model_state_dict
+
     folder = resolve_folder(name, token=token, cache_dir=cache_dir)
     _check_adapter_files(name, folder)
     with warnings.catch_warnings():
