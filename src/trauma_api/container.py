@@ -141,7 +141,7 @@ def _build(settings: Settings, engines: Engines, storage: StudyStorage, store: S
     analysis = AnalysisService(generation)
     volume = VolumeService(LocalSegmentation(engines.segmenter, gate), storage)
     report = ReportService(generation, prose_max_tokens=settings.prose_max_tokens)
-    sessions = SessionService(store, ttl_s=settings.session_ttl_s, max_age_s=settings.session_max_age_s)
+    sessions = SessionService(store, studies, ttl_s=settings.session_ttl_s, max_age_s=settings.session_max_age_s)
     shared = _Shared(studies=studies, sessions=sessions, store=store, gate=gate, draining=draining)
     infos = (engines.triage.info, engines.reader.info, engines.segmenter.info)
     return Container(

@@ -1,8 +1,11 @@
 """Sessions in a real Valkey: kept while used, up to their age, never losing or resurrecting anything."""
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -13,6 +16,8 @@ from trauma_api.schemas.sessions import Answer, TurnRecord
 from trauma_api.services.session_record import KeptTurn
 from trauma_api.services.sessions import SessionNotFoundError, SessionService
 from trauma_api.services.store import Store, connect
+from trauma_api.services.studies import StudyService
+from trauma_api.services.study_storage import StoredStudy
 
 SESSION_ID = "5" * 32
 HALF_HOUR_S, EIGHT_HOURS_S = 1800, 8 * 3600
@@ -43,9 +48,9 @@ def turn(number: int) -> KeptTurn:
 
 
 @pytest.fixture
-def sessions(store: Store) -> SessionService:
+def sessions(store: Store, studies: StudyService) -> SessionService:
     """Sessions as they are kept by default."""
-    return SessionService(store, ttl_s=HALF_HOUR_S, max_age_s=EIGHT_HOURS_S)
+    return SessionService(store, studies, ttl_s=HALF_HOUR_S, max_age_s=EIGHT_HOURS_S)
 
 
 @pytest.fixture
@@ -73,8 +78,20 @@ class TestLifetime:
             timedelta(seconds=HALF_HOUR_S), abs=timedelta(seconds=5)
         )
 
-    async def test_an_expired_session_is_not_found(self, store: Store, sessions: SessionService) -> None:
-        short = SessionService(store, ttl_s=1, max_age_s=EIGHT_HOURS_S)
+    async def test_a_session_that_is_looked_at_keeps_its_study(
+        self, sessions: SessionService, study: StoredStudy, tmp_path: Path
+    ) -> None:
+        briefing = finished_briefing().model_copy(update={"study_id": study.record.study_id})
+        await sessions.create(SESSION_ID, briefing, on_sample=False)
+        folder = tmp_path / "studies" / "kept" / study.record.study_id
+        os.utime(folder, (0, time.time() - 1700))  # it would be removed in 100 of its 1800 seconds
+        await sessions.get(SESSION_ID)
+        assert time.time() - folder.stat().st_mtime < 60
+
+    async def test_an_expired_session_is_not_found(
+        self, store: Store, studies: StudyService, sessions: SessionService
+    ) -> None:
+        short = SessionService(store, studies, ttl_s=1, max_age_s=EIGHT_HOURS_S)
         await short.create(SESSION_ID, finished_briefing(), on_sample=False)
 
         async def gone() -> bool:
@@ -89,8 +106,10 @@ class TestLifetime:
             await sessions.add_turn(SESSION_ID, turn(1))
         assert await store.load_session(SESSION_ID) is None, "a turn must not bring it back"
 
-    async def test_its_age_ends_it_however_often_it_is_used(self, store: Store, valkey: Redis) -> None:
-        sessions = SessionService(store, ttl_s=HALF_HOUR_S, max_age_s=2)
+    async def test_its_age_ends_it_however_often_it_is_used(
+        self, store: Store, studies: StudyService, valkey: Redis
+    ) -> None:
+        sessions = SessionService(store, studies, ttl_s=HALF_HOUR_S, max_age_s=2)
         await sessions.create(SESSION_ID, finished_briefing(), on_sample=False)
         created = (await sessions.get(SESSION_ID)).created_at
         assert (await sessions.get(SESSION_ID)).expires_at <= created + timedelta(seconds=2.1)
@@ -104,9 +123,9 @@ class TestLifetime:
             await asyncio.wait_for(use_it_for_ever(), 10)
         assert datetime.now(UTC) - created < timedelta(seconds=5)
 
-    async def test_a_maximum_age_of_one_second_still_opens_a_session(self, store: Store) -> None:
+    async def test_a_maximum_age_of_one_second_still_opens_a_session(self, store: Store, studies: StudyService) -> None:
         # Settings allow session_max_age_s=1.
-        sessions = SessionService(store, ttl_s=HALF_HOUR_S, max_age_s=1)
+        sessions = SessionService(store, studies, ttl_s=HALF_HOUR_S, max_age_s=1)
         await sessions.create(SESSION_ID, finished_briefing(), on_sample=False)
 
     @pytest.mark.parametrize(

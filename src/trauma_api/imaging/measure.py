@@ -24,7 +24,7 @@ def blood_mask(probability: NDArray[np.uint8], threshold: float) -> NDArray[np.b
     """Where probability/255 is at least the threshold; any shape. Raises ValueError unless 0 < threshold <= 1."""
     if not 0 < threshold <= 1:
         raise ValueError("a threshold lies above 0 and not above 1")
-    level = math.ceil(threshold * 255 - _ROUNDING)
+    level = max(1, math.ceil(threshold * 255 - _ROUNDING))
     return probability >= np.uint8(level)
 
 

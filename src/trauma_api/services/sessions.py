@@ -1,5 +1,6 @@
 """Sessions: a finished briefing kept for questions, for 30 minutes from last use and 8 hours at most."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,8 @@ from trauma_api.schemas.base import SAMPLE_ID
 from trauma_api.schemas.briefings import Briefing
 from trauma_api.schemas.sessions import Session
 from trauma_api.services.session_record import KeptTurn, SessionRecord
+from trauma_api.services.studies import StudyService
+from trauma_api.services.study_storage import StudyNotFoundError
 
 if TYPE_CHECKING:
     from trauma_api.services.store import Store
@@ -24,8 +27,9 @@ class SessionNotFoundError(NotFoundError):
 class SessionService:
     """Opens, finds and ends sessions."""
 
-    def __init__(self, store: "Store", *, ttl_s: int, max_age_s: int) -> None:
+    def __init__(self, store: "Store", studies: StudyService, *, ttl_s: int, max_age_s: int) -> None:
         self._store = store
+        self._studies = studies
         self._ttl_s = ttl_s
         self._max_age_s = max_age_s
 
@@ -49,8 +53,10 @@ class SessionService:
         return record
 
     async def get(self, session_id: str) -> Session:
-        """A session as clients see it."""
+        """A session as clients see it. Keeps its study as well, so that a session that is looked at can be asked."""
         record = await self.load(session_id)
+        with suppress(StudyNotFoundError):  # removed on purpose: the history can still be read
+            await self._studies.open(record.briefing.study_id)
         return record.shown(datetime.now(UTC) + timedelta(seconds=self._remaining_s(record)))
 
     async def delete(self, session_id: str) -> None:
