@@ -227,7 +227,7 @@ def _brief_sample(server: uvicorn.Server, settings: Settings) -> None:
             study: Study = client.describe_study(SAMPLE_ID)
             vitals = Vitals(heart_rate_bpm=118, systolic_mmhg=96, gcs=14)
             briefing = _run_briefing(client, SAMPLE_ID, vitals, console)
-        show_briefing(console, study, briefing, base_url)
+        show_briefing(console, study, briefing, base_url, needs_key=bool(settings.api_key_list))
     except RequestFailedError as error:
         console.print(f"[red]The sample was not briefed:[/] {error}")
     console.print("Serving. Stop with Ctrl-C.")

@@ -30,8 +30,10 @@ def show_progress(console: Console, events: Iterable[BriefingEvent]) -> None:
                 progress.update(tasks[event.part], completed=1, total=1, note=event.code or "done")
 
 
-def show_briefing(console: Console, study: Study, briefing: Briefing, base_url: str | None) -> None:
-    """Findings, volume, risk, report, provenance and the notice; and where to go on from."""
+def show_briefing(
+    console: Console, study: Study, briefing: Briefing, base_url: str | None, *, needs_key: bool = False
+) -> None:
+    """Findings, volume, risk, report, provenance and the notice; and, with ``base_url``, where to go on from."""
     console.print(Panel(_heading(study, briefing), title="Briefing", title_align="left"))
     if briefing.failure is not None:
         console.print(f"[bold red]{briefing.status}[/]: {briefing.failure.detail}")
@@ -49,7 +51,7 @@ def show_briefing(console: Console, study: Study, briefing: Briefing, base_url: 
         console.print(f"[yellow]{caveat.code}[/]: {caveat.detail}")
     console.print(f"\n[bold]{briefing.notice}[/]\n")
     if base_url is not None:
-        console.print(_next_steps(briefing, base_url), soft_wrap=True)
+        console.print(_next_steps(briefing, base_url, needs_key=needs_key), soft_wrap=True)
 
 
 def _heading(study: Study, briefing: Briefing) -> Text:
@@ -155,15 +157,16 @@ def _middle_read(briefing: Briefing) -> int:
     return selected[len(selected) // 2]
 
 
-def _next_steps(briefing: Briefing, base_url: str) -> Text:
+def _next_steps(briefing: Briefing, base_url: str, *, needs_key: bool) -> Text:
     lines = [
         f"API and examples   {base_url}/docs",
         f"This briefing      {base_url}{briefing.links.self_url}",
         f"A slice, with mask {base_url}{briefing.links.study_url}/slices/{_middle_read(briefing)}.png?overlay=true",
     ]
     if briefing.links.questions_url is not None:
+        key = "-H 'Authorization: Bearer <key>' " if needs_key else ""
         lines.append(
-            f"Ask a question     curl -N {base_url}{briefing.links.questions_url} "
+            f"Ask a question     curl -N {base_url}{briefing.links.questions_url} {key}"
             "-H 'Accept: text/event-stream' -H 'Content-Type: application/json' "
             """-d '{"question": "Is there active bleeding?"}'"""
         )
