@@ -15,7 +15,7 @@ from trauma_api.schemas.analysis import (
 from trauma_api.schemas.base import RESEARCH_NOTICE
 from trauma_api.schemas.patient import ClinicalContext, Vitals
 from trauma_api.schemas.volume import VolumeInterval, VolumeResult
-from trauma_api.services.facts import SlotFiller, collect_facts, fill_slots, format_ml, slot_names
+from trauma_api.services.facts import SlotFiller, collect_facts, fill_slots, format_ml
 from trauma_api.services.study_storage import StoredStudy
 
 SLOTS = {"volume_ml": "123.4 mL", "gcs": "13"}
@@ -158,7 +158,7 @@ class TestCollectFacts:
             "gcs": "13",
             "temperature_c": "35.5",
         }
-        assert tuple(slot_names(facts)) == tuple(facts.slots)
+        assert facts.slot_names == tuple(facts.slots)
         assert "Vital signs: heart rate 128 per minute, GCS 13, temperature 35.5 C." in facts.statements["indication"]
 
     def test_missing_names_every_input_that_nobody_gave(self, study: StoredStudy, findings: Findings) -> None:

@@ -38,9 +38,9 @@ class TestSample:
 
     async def test_it_is_known_by_both_names(self, studies: StudyService) -> None:
         sample = await studies.describe("sample")
-        assert await studies.is_sample("sample")
-        assert await studies.is_sample(sample.study_id)
-        assert not await studies.is_sample("0" * 32)
+        assert studies.is_sample("sample")
+        assert studies.is_sample(sample.study_id)
+        assert not studies.is_sample("0" * 32)
 
 
 class TestIngest:

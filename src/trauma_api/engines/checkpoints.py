@@ -226,6 +226,18 @@ def loading(name: str, load: Callable[[], _Loaded]) -> _Loaded:
         ) from error
 
 
+def load_pretrained(model_class: Any, found: Checkpoint, dtype: torch.dtype, **options: Any) -> Any:
+    """A transformers model from ``found``, from safetensors, with every weight in its place. Raises CheckpointError."""
+    model, keys = loading(
+        found.name,
+        lambda: model_class.from_pretrained(
+            found.folder, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+        ),
+    )
+    require_all_keys(found.name, keys)
+    return model
+
+
 def require_all_keys(name: str, info: dict[str, Collection[Any]]) -> None:
     """Refuse weights that leave a tensor at random or bring one nobody uses; ``info`` is transformers' loading info."""
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):

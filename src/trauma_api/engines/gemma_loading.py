@@ -9,10 +9,9 @@ from typing import Any, Literal
 import torch
 from safetensors import safe_open
 from transformers import AutoProcessor, BitsAndBytesConfig, Gemma3ForConditionalGeneration
-from transformers.utils.logging import disable_progress_bar
 
 from trauma_api.engines.base import CheckpointError
-from trauma_api.engines.checkpoints import Checkpoint, loading, require_all_keys, resolve_folder
+from trauma_api.engines.checkpoints import Checkpoint, load_pretrained, loading, resolve_folder
 from trauma_api.engines.device import choose_dtype
 
 Quantization = Literal["none", "nf4"]
@@ -32,22 +31,10 @@ def load_processor(found: Checkpoint) -> Any:
 
 def load_model(found: Checkpoint, place: torch.device, quantization: Quantization) -> Any:
     """The model on its device, ready to infer. Raises CheckpointError."""
-    disable_progress_bar()
     options: dict[str, Any] = {}
     if quantization == "nf4":
         options = {"quantization_config": _nf4(place), "device_map": {"": str(place)}}
-    model, keys = loading(
-        found.name,
-        lambda: Gemma3ForConditionalGeneration.from_pretrained(
-            found.folder,
-            dtype=choose_dtype(place),
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **options,
-        ),
-    )
-    require_all_keys(found.name, keys)
+    model = load_pretrained(Gemma3ForConditionalGeneration, found, choose_dtype(place), **options)
     if quantization == "none":
         model = loading(found.name, lambda: model.to(place))
     elif place.type == "cuda" and choose_dtype(place) == torch.float32:

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoProcessor, SiglipModel
-from transformers.utils.logging import disable_progress_bar
 
 from trauma_api.engines.base import CheckpointError, EngineInfo, TriageScores
-from trauma_api.engines.checkpoints import Calibration, Checkpoint, loading, open_checkpoint, require_all_keys
+from trauma_api.engines.checkpoints import Calibration, Checkpoint, load_pretrained, loading, open_checkpoint
 from trauma_api.engines.device import (
     Device,
     choose_device,
@@ -115,18 +114,7 @@ class SiglipTriage:
 
 
 def _load_model(found: Checkpoint, place: torch.device) -> tuple[Any, Any]:
-    disable_progress_bar()
-    model, keys = loading(
-        found.name,
-        lambda: SiglipModel.from_pretrained(
-            found.folder,
-            dtype=choose_dtype(place),
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        ),
-    )
-    require_all_keys(found.name, keys)
+    model = load_pretrained(SiglipModel, found, choose_dtype(place))
     processor = loading(found.name, lambda: AutoProcessor.from_pretrained(found.folder, local_files_only=True))
     return loading(found.name, lambda: model.to(place)).eval(), processor
 

@@ -177,7 +177,7 @@ class BriefingService:
     async def _open_session(self, journal: BriefingJournal) -> None:
         session_id = uuid.uuid4().hex
         briefing = journal.briefing
-        on_sample = await self._studies.is_sample(briefing.study_id)
+        on_sample = self._studies.is_sample(briefing.study_id)
         part = SessionPart(status="done", failure=None, session_id=session_id)
         links = _links(briefing.briefing_id, briefing.study_id, session_id)
         kept = briefing.model_copy(

@@ -3,7 +3,7 @@
 Every output shows a number as it is formatted here. The model writes slots, ``{volume_ml}``, and never a number.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trauma_api.guidelines.risk import risk_level
@@ -30,6 +30,11 @@ class Facts:
     statements: Mapping[SectionName, tuple[str, ...]]
     slots: Mapping[str, str]
     missing: tuple[str, ...]
+
+    @property
+    def slot_names(self) -> tuple[str, ...]:
+        """The slots that a text about these facts may use."""
+        return tuple(self.slots)
 
     @property
     def all_statements(self) -> tuple[str, ...]:
@@ -185,8 +190,3 @@ class SlotFiller:
         """What is shown of a slot that never closed, because the model was stopped in it: nothing."""
         self._open = ""
         return ""
-
-
-def slot_names(facts: Facts) -> Sequence[str]:
-    """The slots that a text about these facts may use."""
-    return tuple(facts.slots)

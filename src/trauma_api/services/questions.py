@@ -22,7 +22,7 @@ from trauma_api.schemas.sessions import (
     TurnRecord,
 )
 from trauma_api.services.briefings import ServiceStoppingError
-from trauma_api.services.facts import Facts, collect_facts, slot_names
+from trauma_api.services.facts import Facts, collect_facts
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.ports import GenerationPort
 from trauma_api.services.prompts import answer_turns
@@ -162,7 +162,7 @@ class QuestionService:
     async def _generate(
         self, running: RunningAnswer, record: SessionRecord, study: StoredStudy, facts: Facts
     ) -> Generation:
-        slots = tuple(slot_names(facts))
+        slots = facts.slot_names
         build = partial(
             answer_turns,
             study.stack,

@@ -9,7 +9,7 @@ from trauma_api.schemas.base import RESEARCH_NOTICE
 from trauma_api.schemas.patient import ClinicalContext, Vitals
 from trauma_api.schemas.report import ReportResult, ReportSection, SectionName
 from trauma_api.schemas.volume import VolumeResult
-from trauma_api.services.facts import Facts, collect_facts, fill_slots, slot_names
+from trauma_api.services.facts import Facts, collect_facts, fill_slots
 from trauma_api.services.ports import GenerationPort
 from trauma_api.services.prompts import prose_turns
 from trauma_api.services.provenance import caveats_of, provenance_of
@@ -73,7 +73,7 @@ class ReportService:
         statements = list(facts.statements[name])
         if name not in PROSE_SECTIONS:
             return ReportSection(name=name, statements=statements, prose=None, writer="service")
-        slots = tuple(slot_names(facts))
+        slots = facts.slot_names
         request = GenerationRequest(
             turns=prose_turns(name, statements, slots),
             max_new_tokens=self._prose_max_tokens,

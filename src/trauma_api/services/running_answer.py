@@ -62,8 +62,8 @@ class RunningAnswer:
 
     def leave(self) -> None:
         """The reader is gone: stop writing, unless the answer was asked to go on. Safe to call repeatedly."""
-        if self._stop_when_left and self._task is not None:
-            self._task.cancel()
+        if self._stop_when_left:
+            self.stop()
 
     def stop(self) -> None:
         """Stop writing."""

@@ -76,7 +76,7 @@ class StudyService:
         study = await self.open(study_id)
         await _in_thread(partial(self._storage.delete, study.record.study_id))
 
-    async def is_sample(self, study_id: str) -> bool:
+    def is_sample(self, study_id: str) -> bool:
         """Whether this is the built-in sample study."""
         return study_id in (SAMPLE_ID, self._sample_study_id)
 

@@ -79,7 +79,6 @@ class StudyStorage:
     """Studies on disk below ``root``."""
 
     def __init__(self, root: Path, *, ttl_s: int) -> None:
-        self._root = root
         self._ttl_s = ttl_s
         self.spool_root = root / "spool"
         self._kept = root / "kept"
@@ -96,8 +95,7 @@ class StudyStorage:
             partial.mkdir(mode=0o700)
             try:
                 _write(partial, study_id, study)
-                with contextlib.suppress(FileExistsError, OSError):
-                    partial.rename(folder)
+                _rename_unless_there(partial, folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):  # deleted by another request meanwhile
@@ -179,6 +177,15 @@ class StudyStorage:
         if expired:
             raise StudyNotFoundError
         return folder
+
+
+def _rename_unless_there(source: Path, target: Path) -> None:
+    """Another request may have kept the same content meanwhile, which is as good; any other failure is raised."""
+    try:
+        source.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
 
 
 def _mtime(path: Path) -> float:
