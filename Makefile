@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CHECKPOINTS := src/trauma_api/checkpoints/reader/trauma.json
 
-.PHONY: run test check format openapi checkpoints lock clean
+.PHONY: run test check bench format openapi checkpoints lock clean
 
 # The service with a sample study briefed over HTTP; keeps serving on http://127.0.0.1:7860.
 run: $(VENV)/installed $(CHECKPOINTS)
@@ -20,6 +20,10 @@ check: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/trauma-api openapi | diff -u openapi.json - || { echo "openapi.json is out of date: run 'make openapi'"; exit 1; }
 	$(BIN)/python -m openapi_spec_validator openapi.json
+
+# Needs the folder of real CTs that TRAUMA_TEST_DATA names.
+bench: $(VENV)/installed-dev $(CHECKPOINTS)
+	$(BIN)/python benchmarks/ingest.py --data $${TRAUMA_TEST_DATA:-../shared/data}
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff format .

@@ -107,6 +107,7 @@ class TestOperations:
             ("post", "/v1/sessions/{session_id}/questions"),
             ("get", "/v1/sessions/{session_id}/questions/{answer_id}"),
             ("get", "/v1/models"),
+            ("get", "/v1/capabilities"),
             ("get", "/healthz"),
             ("get", "/readyz"),
         }

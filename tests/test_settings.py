@@ -1,10 +1,13 @@
 """Settings: no open door, and no value that the service could not work with."""
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from trauma_api.imaging.study import ReadLimits
+from trauma_api.services.read_limits import read_limits
 from trauma_api.settings import TRIAGE_STATEMENTS, Settings
 
 
@@ -73,3 +76,19 @@ class TestTriageStatements:
         some = {name: text for name, text in TRIAGE_STATEMENTS.items() if name != "normal_abdomen"}
         with pytest.raises(ValidationError, match="normal_abdomen"):
             Settings(triage_statements=some)
+
+
+class TestReadLimits:
+    def test_those_that_are_shipped_are_those_of_the_reader(self) -> None:
+        assert read_limits(Settings()) == ReadLimits()
+
+    @pytest.mark.parametrize("name", [field.name for field in fields(ReadLimits) if field.name != "ratio_free_bytes"])
+    def test_each_can_be_set(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        changed = getattr(ReadLimits(), name) - 1
+        setting = "max_upload_files" if name == "max_files" else name
+        monkeypatch.setenv(f"TRAUMA_{setting.upper()}", str(changed))
+        assert read_limits(Settings()) == replace(ReadLimits(), **{name: changed})
+
+    def test_sides_that_no_image_could_have_are_refused(self) -> None:
+        with pytest.raises(ValidationError, match="TRAUMA_MIN_SIDE"):
+            Settings(min_side=600, max_side=512)

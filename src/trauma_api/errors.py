@@ -6,7 +6,8 @@ An error that belongs to one part is declared beside the code that raises it, on
     ├── InputError         the client's input cannot be used; the same input fails again (4xx)
     ├── NotFoundError      nothing under that id, or no longer (404)
     ├── ConflictError      not in the present state (409)
-    └── UnavailableError   try again after ``retry_after_s`` (503)
+    ├── UnavailableError   try again after ``retry_after_s`` (503)
+    └── InsufficientStorageError   the disk is full; studies that expire make room (507)
 
 Public text never holds patient data: no attribute values, file names, questions or report text.
 """
@@ -69,6 +70,17 @@ class UnavailableError(TraumaAPIError):
     title = "Temporarily unavailable"
     public_message = "A part of the service is not available now. Try again shortly."
     retry_after_s = 5
+
+
+class InsufficientStorageError(TraumaAPIError):
+    """The disk has no room for what would be written. Studies that expire make some."""
+
+    status = HTTPStatus.INSUFFICIENT_STORAGE
+    code = "insufficient-storage"
+    title = "Insufficient storage"
+    public_message = "The service has too little disk space for this study. Try again later, or tell its operator."
+    retry_after_s = 60
+    retryable = True
 
 
 class StoreUnavailableError(UnavailableError):

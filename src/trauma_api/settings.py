@@ -80,10 +80,51 @@ class Settings(BaseSettings):
     session_ttl_s: Annotated[int, Field(ge=1)] = 30 * 60
     session_max_age_s: Annotated[int, Field(ge=1)] = 8 * 60 * 60
 
+    max_json_bytes: Annotated[int, Field(ge=1)] = MIB
     max_upload_bytes: Annotated[int, Field(ge=1)] = 2048 * MIB
     max_upload_files: Annotated[int, Field(ge=1)] = 5000
+    """Files of an upload, those in its archives included."""
+    max_form_fields: Annotated[int, Field(ge=3)] = 10
+    """Parts of a form that are not files."""
+    max_form_field_bytes: Annotated[int, Field(ge=1)] = 1024
+    max_part_header_bytes: Annotated[int, Field(ge=256)] = 8 * 1024
+    """All headers of one part of a multipart body."""
+    upload_idle_s: Annotated[float, Field(gt=0)] = 30.0
+    """An upload is given up when less than `upload_min_bytes_per_s` has arrived for so long."""
+    upload_min_bytes_per_s: Annotated[int, Field(ge=1)] = 1024
+    disk_reserve_bytes: Annotated[int, Field(ge=0)] = 1024 * MIB
+    """Kept free on the disk of the studies; uploads that would go below are refused with 507."""
+
+    max_entry_bytes: Annotated[int, Field(ge=1)] = 1024 * MIB
+    """One entry of an archive or one compressed file, inflated."""
     max_expanded_bytes: Annotated[int, Field(ge=1)] = 4096 * MIB
-    max_json_bytes: Annotated[int, Field(ge=1)] = MIB
+    """All that an upload inflates to."""
+    max_entry_ratio: Annotated[int, Field(ge=1)] = 100
+    """Inflated to packed bytes of one entry."""
+    max_total_ratio: Annotated[int, Field(ge=1)] = 20
+    """Inflated to packed bytes of all of an archive."""
+    min_side: Annotated[int, Field(ge=1)] = 16
+    """Rows or columns of an image."""
+    max_side: Annotated[int, Field(ge=1)] = 2048
+    """Rows or columns of a CT image."""
+    max_picture_side: Annotated[int, Field(ge=1)] = 4096
+    """Rows or columns of a PNG or JPEG picture."""
+    max_frames: Annotated[int, Field(ge=1)] = 5000
+    """Frames of one file."""
+    max_voxels: Annotated[int, Field(ge=1)] = 1_500_000_000
+    """Voxels of the series that is used."""
+    max_sequence_depth: Annotated[int, Field(ge=1)] = 16
+    """Sequences inside sequences of a DICOM file."""
+    max_elements: Annotated[int, Field(ge=1)] = 20_000
+    """Data elements of a DICOM file; a multi-frame file may hold 200 more a frame."""
+    max_text_bytes: Annotated[int, Field(ge=1)] = 64 * 1024
+    """One text value of a DICOM file."""
+    reader_children: Annotated[int, Field(ge=1)] | None = None
+    """Processes that read an upload; None: one a core."""
+    reader_memory_bytes: Annotated[int, Field(ge=256 * MIB)] = 1024 * MIB
+    """Address space of each."""
+    reader_cpu_s_per_file: Annotated[int, Field(ge=1)] = 10
+    reader_wall_s_per_study: Annotated[int, Field(ge=1)] = 120
 
     @field_validator("triage_statements")
     @classmethod
@@ -99,6 +140,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 "TRAUMA_HOST is not a loopback address and no API key is set: set TRAUMA_API_KEYS, or bind to 127.0.0.1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _some_side_fits(self) -> Self:
+        if self.min_side > min(self.max_side, self.max_picture_side):
+            raise ValueError("TRAUMA_MIN_SIDE is above TRAUMA_MAX_SIDE or TRAUMA_MAX_PICTURE_SIDE: no image would fit")
         return self
 
     @property

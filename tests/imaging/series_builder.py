@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from trauma_api.imaging.uploads import ReadStudy, UploadedFile, read_upload
+from tests.support.reading import read_files
+from trauma_api.imaging.uploads import ReadStudy
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -89,5 +90,4 @@ def ramp(slices: int = 5, rows: int = 6, columns: int = 4) -> NDArray[np.int16]:
 
 def read(paths: Sequence[Path], scratch: Path, **stated: Any) -> ReadStudy:
     """Read the files as one upload, in the order given."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    return read_upload([UploadedFile(position, path) for position, path in enumerate(paths)], scratch, **stated)
+    return read_files(paths, scratch, **stated)

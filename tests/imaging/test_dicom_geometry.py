@@ -109,7 +109,7 @@ def test_gantry_tilt_shears_the_stack_and_measures_the_distance_along_the_normal
     ("levels", "code"),
     [
         ([0, 3, 3, 6, 9], "duplicate-slice-positions"),
-        ([0, 3, 9, 12, 15], "irregular-spacing"),
+        ([0, 3, 9, 12, 15], "missing-slices"),
         ([0, 3, 6.1, 9, 12], "irregular-spacing"),
     ],
 )

@@ -15,15 +15,15 @@ from trauma_api.errors import InputError
 from trauma_api.imaging.volume import CTVolume
 
 
-def refusal_of(paths: list[Path], scratch: Path) -> InputError:
+def refusal_of(paths: list[Path], scratch: Path, **stated: Any) -> InputError:
     with pytest.raises(InputError) as refusal:
-        read(paths, scratch)
+        read(paths, scratch, **stated)
     return refusal.value
 
 
-def test_the_ct_series_with_most_slices_is_chosen_and_the_others_say_why_not(tmp_path: Path) -> None:
+def test_the_longer_of_two_like_series_is_chosen_and_the_others_say_why_not(tmp_path: Path) -> None:
     small = SeriesBuilder(ramp(3), stacked(3), series_uid="1.2.1").write(tmp_path / "small")
-    large = SeriesBuilder(ramp(5), stacked(5), series_uid="1.2.2").write(tmp_path / "large")
+    large = SeriesBuilder(ramp(60), stacked(60), series_uid="1.2.2").write(tmp_path / "large")
     scout = SeriesBuilder(
         ramp(1), stacked(1), series_uid="1.2.3", overrides={"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
     ).write(tmp_path / "scout")
@@ -34,14 +34,13 @@ def test_the_ct_series_with_most_slices_is_chosen_and_the_others_say_why_not(tmp
     study = read([*scout, *small, *magnetic, *large], tmp_path / "scratch")
 
     assert {summary.series_uid: summary.reason for summary in study.series} == {
-        "1.2.1": "fewer-slices",
+        "1.2.1": "lower-score",
         "1.2.2": "selected",
         "1.2.3": "localizer",
         "1.2.4": "not-ct",
     }
     assert [summary.series_uid for summary in study.series if summary.selected] == ["1.2.2"]
-    assert study.stack.slice_count == 5
-    assert study.warnings == ()
+    assert study.stack.slice_count == 60
 
 
 def test_a_larger_unusable_series_is_left_out_with_a_warning(tmp_path: Path) -> None:
@@ -50,18 +49,26 @@ def test_a_larger_unusable_series_is_left_out_with_a_warning(tmp_path: Path) -> 
 
     study = read([*gap, *whole], tmp_path / "scratch")
 
-    assert [summary.reason for summary in study.series] == ["irregular-spacing", "selected"]
+    assert [summary.reason for summary in study.series] == ["missing-slices", "selected"]
     assert [warning.code for warning in study.warnings] == ["larger-series-left-out"]
 
 
-def test_of_two_series_of_one_length_the_finer_is_chosen_with_a_warning(tmp_path: Path) -> None:
-    coarse = SeriesBuilder(ramp(3), stacked(3, slice_mm=5.0)).write(tmp_path / "coarse")
-    fine = SeriesBuilder(ramp(3), stacked(3, slice_mm=1.0)).write(tmp_path / "fine")
+def test_of_two_equal_series_one_is_chosen_with_a_warning_and_the_other_can_be_pinned(tmp_path: Path) -> None:
+    one = SeriesBuilder(ramp(3), stacked(3)).write(tmp_path / "one")
+    two = SeriesBuilder(ramp(3) + 1, stacked(3)).write(tmp_path / "two")
 
-    study = read([*coarse, *fine], tmp_path / "scratch")
+    study = read([*one, *two], tmp_path / "scratch")
+    turned_round = read([*two, *one], tmp_path / "scratch")
 
-    assert [summary.reason for summary in study.series] == ["same-slice-count", "selected"]
+    assert sorted(summary.reason for summary in study.series) == ["equal-score", "selected"]
     assert [warning.code for warning in study.warnings] == ["several-candidates"]
+    assert study.digest == turned_round.digest
+    other = next(summary for summary in study.series if not summary.selected)
+    for pin in (other.series_id, other.series_uid):
+        pinned = read([*one, *two], tmp_path / "scratch", series=pin)
+        assert [summary.series_id for summary in pinned.series if summary.selected] == [other.series_id]
+        assert pinned.digest != study.digest
+    assert refusal_of([*one, *two], tmp_path / "scratch", series="1.2.3").code == "no-such-series"
 
 
 @pytest.mark.parametrize(

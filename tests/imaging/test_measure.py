@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from trauma_api.imaging.measure import blood_mask, measure_hemorrhage
+from trauma_api.imaging.measure import blood_mask, measure_hemorrhage, voxel_ml_per_slice
+from trauma_api.imaging.volume import CTVolume
 
 
 def test_thresholds_give_the_volume_and_its_bounds() -> None:
@@ -37,3 +38,32 @@ def test_disordered_thresholds_are_refused(thresholds: tuple[float, float, float
 def test_spacing_must_be_positive() -> None:
     with pytest.raises(ValueError, match="spacing"):
         measure_hemorrhage(np.zeros((1, 1, 1), dtype=np.uint8), (1, 0, 1), 0.5, 0.3, 0.7)
+
+
+def test_each_slice_counts_with_its_own_thickness() -> None:
+    probability = np.full((3, 10, 10), 255, dtype=np.uint8)
+    probability[1] = 90
+
+    measure = measure_hemorrhage(probability, (3.0, 2.0, 1.0), 0.5, 0.3, 0.7, slice_thickness_mm=(5.0, 3.0, 1.0))
+
+    # 100 voxels of 10, 6 and 2 mm3.
+    assert measure.volume_per_slice_ml == pytest.approx((1.0, 0.0, 0.2))
+    assert measure.volume_ml == measure.low_ml == pytest.approx(1.2)
+    assert measure.high_ml == pytest.approx(1.8)
+
+
+@pytest.mark.parametrize("thickness", [(1.0,), (1.0, 0.0), (1.0, float("nan")), (1.0, 1.0, 1.0)])
+def test_thickness_must_be_positive_and_one_for_each_slice(thickness: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="thickness"):
+        voxel_ml_per_slice(2, (1.0, 1.0, 1.0), thickness)
+    with pytest.raises(ValueError, match="thickness"):
+        CTVolume(np.zeros((2, 1, 1), dtype=np.int16), np.eye(4), thickness)
+
+
+def test_a_volume_knows_the_voxels_of_its_slices() -> None:
+    voxels, affine = np.zeros((2, 4, 4), dtype=np.int16), np.diag([4.0, 2.0, 1.0, 1.0])
+    assert CTVolume(voxels, None).voxel_ml_per_slice is None
+    np.testing.assert_allclose(CTVolume(voxels, affine).voxel_ml_per_slice, [0.008, 0.008])  # type: ignore[arg-type]
+    np.testing.assert_allclose(CTVolume(voxels, affine, (5.0, 3.0)).voxel_ml_per_slice, [0.01, 0.006])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="thickness"):
+        CTVolume(voxels, None, (5.0, 3.0))

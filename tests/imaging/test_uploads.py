@@ -46,7 +46,7 @@ def test_archive_names_are_not_used_and_folders_and_indexes_are_skipped(tmp_path
 
     assert study.stack.slice_count == 5
     assert study.warnings == ()
-    assert {path.parent for path in tmp_path.rglob("00000-*")} == {tmp_path / "scratch"}
+    assert {path.parent.name for path in tmp_path.rglob("00000-*")} == {"unpacked"}
 
 
 def test_files_that_are_no_images_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_files_that_are_no_images_are_left_out_and_counted(tmp_path: Path) -> No
     study = read([tmp_path / "a.dcm", *paths, tmp_path / "b.png"], tmp_path / "scratch")
 
     assert [(warning.code, warning.detail) for warning in study.warnings] == [
-        ("files-left-out", "2 files are not images and were left out.")
+        ("files-left-out", "2 files were left out, not being images.")
     ]
 
 
@@ -66,9 +66,12 @@ def test_a_file_sent_twice_counts_once(tmp_path: Path) -> None:
 
     study = read([*paths, paths[2]], tmp_path / "scratch")
 
+    once = read(paths, tmp_path / "again")
     assert study.stack.slice_count == 5
-    assert study.digest == read(paths, tmp_path / "again").digest
     assert [warning.code for warning in study.warnings] == ["duplicate-files"]
+    assert once.warnings == ()
+    # Another study, so that neither shows the warnings of the other.
+    assert study.digest != once.digest
 
 
 def test_an_upload_without_images_is_refused(tmp_path: Path) -> None:
@@ -80,14 +83,22 @@ def test_an_upload_without_images_is_refused(tmp_path: Path) -> None:
         assert refusal.value.code == "unrecognized-upload"
 
 
-def test_kinds_are_not_mixed(tmp_path: Path) -> None:
+def test_of_several_kinds_dicom_is_taken_and_the_rest_left_out(tmp_path: Path) -> None:
     paths = write_series(tmp_path / "in")
     Image.fromarray(np.zeros((4, 4), dtype=np.uint8)).save(tmp_path / "p.png")
 
-    with pytest.raises(InputError) as refusal:
-        read([*paths, tmp_path / "p.png"], tmp_path / "scratch")
+    study = read([tmp_path / "p.png", *paths], tmp_path / "scratch")
 
-    assert refusal.value.code == "mixed-upload"
+    assert study.source == "dicom"
+    assert study.stack.slice_count == 5
+    assert [warning.code for warning in study.warnings] == ["other-images-left-out"]
+
+
+def test_dicom_without_ct_does_not_stand_in_the_way_of_pictures(tmp_path: Path) -> None:
+    paths = SeriesBuilder(ramp(2), stacked(2), overrides={"Modality": "MR"}).write(tmp_path / "in")
+    Image.fromarray(np.zeros((4, 4), dtype=np.uint8)).save(tmp_path / "p.png")
+
+    assert read([tmp_path / "p.png", *paths], tmp_path / "scratch").source == "pictures"
 
 
 def test_a_spacing_is_refused_for_dicom(tmp_path: Path) -> None:
@@ -154,9 +165,18 @@ def test_a_damaged_dicom_file_is_named_by_position_only(tmp_path: Path) -> None:
     rows, rows_of_three_bytes = b"\x28\x00\x10\x00US\x02\x00", b"\x28\x00\x10\x00US\x03\x00"
     broken.write_bytes(paths[3].read_bytes().replace(rows, rows_of_three_bytes))
 
-    with pytest.raises(InputError) as refusal:
-        read([*paths[:3], broken, paths[4]], tmp_path / "scratch")
+    study = read([*paths[:4], broken], tmp_path / "at-the-end")
+    with pytest.raises(InputError) as gap:
+        read([*paths[:3], broken, paths[4]], tmp_path / "in-the-middle")
+    with pytest.raises(InputError) as alone:
+        read([broken], tmp_path / "alone")
 
-    assert refusal.value.code == "malformed-dicom"
-    assert "position 3" in refusal.value.detail
-    assert "SECRET" not in str(refusal.value)
+    assert study.stack.slice_count == 4
+    assert [(warning.code, warning.detail) for warning in study.warnings] == [
+        ("malformed-dicom", "1 file was left out: the file at position 4.")
+    ]
+    assert gap.value.code == "missing-slices"
+    assert "position 3" in gap.value.detail
+    assert alone.value.code == "malformed-dicom"
+    assert "position 0" in alone.value.detail
+    assert "SECRET" not in str((study.warnings, gap.value, alone.value))

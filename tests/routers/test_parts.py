@@ -184,5 +184,5 @@ class TestHealth:
         readiness = response.json()
         assert readiness["ready"] is True
         assert {part["name"]: part["ready"] for part in readiness["parts"]} == dict.fromkeys(
-            ("models", "store", "storage", "gate"), True
+            ("models", "store", "storage", "uploads", "gate"), True
         )

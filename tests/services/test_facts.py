@@ -193,4 +193,8 @@ class TestCollectFacts:
 
     def test_the_technique_names_the_true_geometry(self, study: StoredStudy, findings: Findings) -> None:
         said = collect_facts(study, findings, None, None, None).statements["technique"]
-        assert said == ("CT, slices: 8, matrix 160 x 160; 5.00 mm between slices, pixels 2.200 x 2.200 mm.",)
+        assert said[0] == "CT, slices: 8, matrix 160 x 160; 5.00 mm between slices, pixels 2.200 x 2.200 mm."
+        assert [sentence.split(",")[0] for sentence in said[1:]] == [
+            "The images do not reach above the diaphragm",
+            "The images do not reach below the hips",
+        ]

@@ -8,7 +8,7 @@ import anyio.to_thread
 import pytest
 
 from tests.support.studies import write_slices
-from trauma_api.imaging.uploads import UploadedFile
+from trauma_api.imaging.uploads import Stated, UploadedFile
 from trauma_api.services.studies import SliceOutOfRangeError, StudyService
 from trauma_api.services.study_storage import StudyNotFoundError
 
@@ -53,7 +53,7 @@ class TestIngest:
             scratch = tmp_path / f"scratch{number}"
             scratch.mkdir()
             files = [UploadedFile(position, path) for position, path in enumerate(order)]
-            ids.add((await studies.ingest(files, scratch)).study_id)
+            ids.add((await studies.ingest(files, scratch, Stated())).study_id)
         assert len(ids) == 1
 
 

@@ -4,11 +4,13 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from trauma_api.imaging.uploads import ReadStudy, UploadedFile, read_upload
+from tests.support.reading import read_files, with_own_file
+from trauma_api.imaging.uploads import ReadStudy
 from trauma_api.imaging.volume import CTVolume
 from trauma_api.services.study_storage import MaskRecord, StoredStudy, StudyNotFoundError, StudyStorage
 
@@ -68,10 +70,11 @@ class TestSave:
             assert folder.stat().st_mode & 0o077 == 0
 
     def test_many_at_once_keep_one_whole_study(
-        self, root: Path, short_lived: StudyStorage, read_phantom: ReadStudy
+        self, root: Path, short_lived: StudyStorage, read_phantom: ReadStudy, tmp_path: Path
     ) -> None:
         saved: list[str] = []
-        threads = [threading.Thread(target=lambda: saved.append(short_lived.save(read_phantom))) for _ in range(6)]
+        reads = [with_own_file(read_phantom, tmp_path) for _ in range(6)]
+        threads = [threading.Thread(target=lambda read=read: saved.append(short_lived.save(read))) for read in reads]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -86,9 +89,8 @@ class TestSave:
 
         path = tmp_path / "picture.png"
         Image.new("L", (20, 10), 128).save(path)
-        files = [UploadedFile(0, path)]
-        (tmp_path / "scratch").mkdir()
-        read = read_upload(files, tmp_path / "scratch", spacing_zyx_mm=(5.0, 0.8, 0.7), window_hu=(-150.0, 250.0))
+        stated: dict[str, Any] = {"spacing_zyx_mm": (5.0, 0.8, 0.7), "window_hu": (-150.0, 250.0)}
+        read = read_files([path], tmp_path / "scratch", **stated)
         opened = storage.open(storage.save(read))
         assert opened.stack.spacing_zyx_mm == (5.0, 0.8, 0.7)
         assert getattr(opened.stack, "window_hu", None) == (-150.0, 250.0)

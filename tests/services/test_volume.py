@@ -1,6 +1,7 @@
 """Volume: a mask of known size becomes its exact millilitres, and is segmented once."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio.to_thread
@@ -9,8 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.support.engines import Box, ConstantSegmenter, FailingSegmenter, failure
+from tests.support.reading import read_files
 from trauma_api.engines.base import EngineOutOfMemoryError
-from trauma_api.imaging.uploads import UploadedFile, read_upload
+from trauma_api.imaging.volume import CTVolume
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError, LocalSegmentation
 from trauma_api.services.study_storage import StoredStudy, StudyNotFoundError, StudyStorage
@@ -51,6 +53,18 @@ class TestRun:
         assert [item.slice_index for item in result.slices] == list(range(8))
         assert result.spacing_zyx_mm == [5.0, 2.2, 2.2]
         assert result.risk_level == "MODERATE"
+
+    async def test_each_slice_counts_with_its_own_thickness_where_the_distance_varies(
+        self, volumes: VolumeService, study: StoredStudy
+    ) -> None:
+        assert isinstance(study.stack, CTVolume)
+        # 200 voxels of 2.2 x 2.2 mm in each of the slices 2 to 4: 0.968 mL for a millimetre of thickness.
+        thickness = (5.0, 5.0, 5.0, 3.75, 2.5, 2.5, 2.5, 2.5)
+        varying = replace(study, stack=replace(study.stack, slice_thickness_mm=thickness))
+        result = await volumes.run(varying)
+        assert [item.volume_ml for item in result.slices] == [0, 0, 4.84, 3.63, 2.42, 0, 0, 0]
+        assert result.volume_ml == 10.9
+        assert result.interval.low_ml == 1.8
 
     async def test_the_interval_is_measured_at_a_stricter_and_a_laxer_threshold(
         self, volumes: VolumeService, study: StoredStudy
@@ -116,14 +130,10 @@ class TestRun:
 
 def picture_study(storage: StudyStorage, folder: Path, spacing: tuple[float, float, float] | None) -> StoredStudy:
     """Two grey pictures of 10 x 20 pixels."""
-    files = []
-    for position in range(2):
-        path = folder / f"{position}.png"
+    paths = [folder / f"{position}.png" for position in range(2)]
+    for position, path in enumerate(paths):
         Image.fromarray(np.full((10, 20), 100 + position, dtype=np.uint8)).save(path)
-        files.append(UploadedFile(position, path))
-    scratch = folder / "scratch"
-    scratch.mkdir()
-    return storage.open(storage.save(read_upload(files, scratch, spacing_zyx_mm=spacing)))
+    return storage.open(storage.save(read_files(paths, folder / "scratch", spacing_zyx_mm=spacing)))
 
 
 class TestPictures:

@@ -1,42 +1,28 @@
 """From uploaded files to the single files in them: what each is by its content, with archives taken apart."""
 
-import errno
-import gzip
-import hashlib
-import lzma
-import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from http import HTTPStatus
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from trauma_api.errors import InputError
+from trauma_api.imaging.archives import Member, TooManyFilesError, members_of, unpack
+from trauma_api.imaging.inflate import (
+    GZIP,
+    ExpandedTooLargeError,
+    Hasher,
+    SharedTally,
+    Stored,
+    inflate_file,
+    inflated,
+    unpacking,
+)
+from trauma_api.imaging.slices import Entry, EntryKind
 from trauma_api.imaging.study import ReadLimits, UploadedFile
 
-EntryKind = Literal["dicom", "maybe-dicom", "nifti", "picture", "zip", "unknown"]
-
-_CHUNK_BYTES = 2**20
 _HEAD_BYTES = 540
-_ENCRYPTED_FLAG = 0x1
-
-
-class BrokenArchiveError(InputError):
-    """A ZIP or gzip file is damaged, or packed by a method that is not supported."""
-
-    code = "broken-archive"
-    title = "Archive cannot be unpacked"
-    public_message = "A compressed file is damaged or uses an unsupported method. Pack it again as a plain ZIP."
-
-
-class EncryptedArchiveError(InputError):
-    """A ZIP entry is encrypted."""
-
-    code = "encrypted-archive"
-    title = "Archive is encrypted"
-    public_message = "The ZIP archive is encrypted. Send it without a password."
+_GZIP_MARK = b"\x1f\x8b"
+_INFLATED_KINDS = frozenset({"nifti", "dicom", "maybe-dicom"})
 
 
 class NestedArchiveError(InputError):
@@ -47,121 +33,106 @@ class NestedArchiveError(InputError):
     public_message = "The ZIP archive holds another ZIP archive. Pack the images into one archive."
 
 
-class TooManyFilesError(InputError):
-    """The upload holds more files than the limit."""
+@dataclass(frozen=True)
+class Unit:
+    """One file to be looked at: as it was sent, or in an archive that was sent."""
 
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    code = "too-many-files"
-    title = "Too many files"
-    public_message = "The upload holds too many files. Send the one CT series that is needed."
+    file: UploadedFile
+    member: Member | None = None
 
-
-class ExpandedTooLargeError(InputError):
-    """Compressed content inflates to more than the limit."""
-
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    code = "expanded-too-large"
-    title = "Upload expands to too much"
-    public_message = "The upload unpacks to more than the limit. Send the one CT series that is needed."
+    @property
+    def number(self) -> int | None:
+        """Of the entry in its archive, folders counted; None outside archives."""
+        return self.member.number if self.member else None
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One file of an upload. ``where`` names it in errors without its name."""
+class Opened:
+    """A unit whose bytes lie decompressed at ``entry.path``."""
 
-    where: str
-    path: Path
-    kind: EntryKind
-    sha256: str
-
-
-class _Budget:
-    """Counts inflated bytes against the limit for all of an upload."""
-
-    def __init__(self, limit: int) -> None:
-        self.left = limit
-
-    def spend(self, count: int) -> None:
-        self.left -= count
-        if self.left < 0:
-            raise ExpandedTooLargeError
+    entry: Entry
+    stored: Stored
+    regular: bool = True
+    """False for an archive's symbolic link or device: kept as plain bytes and not to be read."""
 
 
-def collect_entries(files: Sequence[UploadedFile], scratch: Path, limits: ReadLimits) -> tuple[Entry, ...]:
-    """Identify each file by its content and unpack archives into ``scratch`` under numbers, in the order sent.
+def units_of(files: Sequence[UploadedFile], limits: ReadLimits) -> tuple[list[Unit], int]:
+    """All single files of an upload in the order sent, and how many bytes its archives declare to inflate to.
 
-    Folders, ``__MACOSX`` and DICOMDIR files of an archive are skipped; entry names are never used as paths. Sizes are
-    counted while inflating. A gzip file is unpacked when a NIfTI image is in it. Raises the errors of this module.
+    Reads the first bytes of each file and the directories of archives, and inflates nothing. Raises TooManyFilesError,
+    ExpandedTooLargeError, and as `members_of`.
     """
     if len(files) > limits.max_files:
         raise TooManyFilesError
-    budget = _Budget(limits.max_expanded_bytes)
-    entries: list[Entry] = []
+    units: list[Unit] = []
     for file in files:
-        where = f"the file at position {file.position}"
         if _kind_of_file(file.path) == "zip":
-            entries.extend(_unpack(file, where, scratch, limits, budget))
+            units.extend(Unit(file, member) for member in members_of(file.path, limits))
         else:
-            entries.append(_entry(where, file.path, scratch / f"{file.position:05d}.inflated", budget))
-        if len(entries) > limits.max_files:
+            units.append(Unit(file))
+        if len(units) > limits.max_files:
             raise TooManyFilesError
-    return tuple(entries)
+    declared_bytes = sum(unit.member.size for unit in units if unit.member)
+    if declared_bytes > limits.max_expanded_bytes:
+        raise ExpandedTooLargeError
+    return units, declared_bytes
 
 
-def _unpack(file: UploadedFile, where: str, scratch: Path, limits: ReadLimits, budget: _Budget) -> list[Entry]:
-    entries = []
-    with _unpacking(), zipfile.ZipFile(file.path) as archive:
-        wanted = [info for info in archive.infolist() if _is_wanted(info)]
-        if len(wanted) > limits.max_files:
-            raise TooManyFilesError
-        for number, info in enumerate(wanted):
-            if info.flag_bits & _ENCRYPTED_FLAG:
-                raise EncryptedArchiveError
-            target = scratch / f"{file.position:05d}-{number:05d}"
-            with archive.open(info) as source:
-                _copy_counted(source.read, target, budget, limits.max_entry_bytes)
-            entry = _entry(f"entry {number} of {where}", target, target.with_suffix(".inflated"), budget)
-            if entry.kind == "zip":
-                raise NestedArchiveError
-            entries.append(entry)
-    return entries
+class Opener:
+    """Unpacks, identifies and hashes units, each once."""
+
+    def __init__(self, scratch: Path, limits: ReadLimits, tally: SharedTally) -> None:
+        self._scratch, self._limits, self._tally = scratch, limits, tally
+        self._hasher = Hasher()
+
+    def open(self, unit: Unit) -> Opened:
+        """Bring the bytes of a unit to where they can be read.
+
+        Archive entries are written to the scratch folder under numbers, never under their names. A gzip file is
+        inflated when a NIfTI image or a DICOM file is in it. Raises BrokenArchiveError, NestedArchiveError,
+        EncryptedArchiveError and ExpandedTooLargeError. The head of ``stored`` is valid until the next call.
+        """
+        if unit.member is None:
+            path, stored = unit.file.path, self._hasher.digest(unit.file.path)
+        else:
+            path = self.scratch_path(unit)
+            stored = unpack(unit.file.path, unit.member, path)
+        kind = kind_of(stored.head)
+        if unit.member and kind == "zip":
+            raise NestedArchiveError
+        if unit.member and not unit.member.regular:
+            return Opened(_entry(unit, path, "unknown", stored), stored, regular=False)
+        if kind == "unknown" and stored.head[:2] == _GZIP_MARK:
+            return self._open_gzip(unit, path, stored)
+        return Opened(_entry(unit, path, kind, stored), stored)
+
+    def inflate(self, opened: Opened, start: int, wbits: int) -> Opened:
+        """Inflate what follows byte ``start`` into a file of its own. Raises as `inflate.inflate_file`."""
+        entry = opened.entry
+        number = "" if entry.number is None else f"-{entry.number:06d}"
+        target = self._scratch / f"{entry.position:05d}{number}.inflated"
+        with entry.path.open("rb") as stream:
+            stream.seek(start)
+            stored = inflate_file(stream, wbits, target, self._limits, self._tally)
+        return Opened(replace(entry, path=target, sha256=stored.sha256), stored)
+
+    def scratch_path(self, unit: Unit) -> Path:
+        """Where the bytes of an archive's entry are written."""
+        return self._scratch / f"{unit.file.position:05d}-{unit.number:06d}"
+
+    def _open_gzip(self, unit: Unit, path: Path, stored: Stored) -> Opened:
+        kind = kind_of(_inflated_head(stored.head))
+        opened = Opened(_entry(unit, path, "unknown", stored), stored)
+        if kind not in _INFLATED_KINDS:
+            return opened
+        with unpacking():
+            inside = self.inflate(opened, 0, GZIP)
+        return replace(inside, entry=replace(inside.entry, kind=kind))
 
 
-@contextmanager
-def _unpacking() -> Iterator[None]:
-    """Translate what damaged archives raise; a full disk or a vanished spool file is not the client's fault."""
-    try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError):
-        raise BrokenArchiveError from None
-    except OSError as failure:
-        if failure.errno not in {None, errno.EINVAL}:
-            raise
-        raise BrokenArchiveError from None
-
-
-def _is_wanted(info: zipfile.ZipInfo) -> bool:
-    parts = PurePosixPath(info.filename).parts
-    return not info.is_dir() and "__MACOSX" not in parts and bool(parts) and parts[-1].upper() != "DICOMDIR"
-
-
-def _entry(where: str, path: Path, inflated: Path, budget: _Budget) -> Entry:
-    with path.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES)
-    if not (head.startswith(b"\x1f\x8b") and _kind(_inflated_head(path)) == "nifti"):
-        return Entry(where, path, _kind(head), _sha256(path))
-    with _unpacking(), gzip.open(path, "rb") as source:
-        _copy_counted(source.read, inflated, budget, budget.left)
-    return Entry(where, inflated, "nifti", _sha256(inflated))
-
-
-def _kind_of_file(path: Path) -> EntryKind:
-    with path.open("rb") as stream:
-        return _kind(stream.read(_HEAD_BYTES))
-
-
-def _kind(head: bytes) -> EntryKind:
+def kind_of(head: bytes | memoryview) -> EntryKind:
     """The magic numbers: DICOM PS3.10 section 7.1, the NIfTI-1 and NIfTI-2 headers, PKWARE APPNOTE, PNG, JFIF."""
+    head = bytes(head[:_HEAD_BYTES])
     # A DICOM preamble may hold anything, the magic number of another format included.
     if head[128:132] == b"DICM":
         return "dicom"
@@ -178,25 +149,17 @@ def _kind(head: bytes) -> EntryKind:
     return "maybe-dicom" if head[:2] in {b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08"} else "unknown"
 
 
-def _inflated_head(path: Path) -> bytes:
+def _kind_of_file(path: Path) -> EntryKind:
+    with path.open("rb", buffering=0) as stream:
+        return kind_of(stream.read(_HEAD_BYTES))
+
+
+def _entry(unit: Unit, path: Path, kind: EntryKind, stored: Stored) -> Entry:
+    return Entry(unit.file.position, unit.number, path, kind, stored.sha256)
+
+
+def _inflated_head(packed: memoryview) -> bytes:
     try:
-        with gzip.open(path, "rb") as stream:
-            return stream.read(_HEAD_BYTES)
-    except (OSError, EOFError, zlib.error):
+        return next(inflated([bytes(packed)], GZIP), b"")
+    except (zlib.error, EOFError):
         return b""
-
-
-def _copy_counted(read: Callable[[int], bytes], target: Path, budget: _Budget, max_bytes: int) -> None:
-    copied = 0
-    with target.open("xb") as out:
-        while chunk := read(_CHUNK_BYTES):
-            copied += len(chunk)
-            if copied > max_bytes:
-                raise ExpandedTooLargeError
-            budget.spend(len(chunk))
-            out.write(chunk)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

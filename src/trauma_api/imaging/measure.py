@@ -1,6 +1,7 @@
 """Millilitres from a probability map."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,29 +29,49 @@ def blood_mask(probability: NDArray[np.uint8], threshold: float) -> NDArray[np.b
     return probability >= np.uint8(level)
 
 
+def voxel_ml_per_slice(
+    slice_count: int, spacing_zyx_mm: tuple[float, float, float], slice_thickness_mm: Sequence[float] | None = None
+) -> NDArray[np.float64]:
+    """The volume of one voxel of each slice in millilitres, shape (slices,).
+
+    The spacing's product, or each slice's own thickness times row and column distance where thicknesses are given.
+    Raises ValueError unless everything is positive and finite and there is one thickness for each slice.
+    """
+    if not all(math.isfinite(value) and value > 0 for value in (*spacing_zyx_mm, *(slice_thickness_mm or ()))):
+        raise ValueError("spacing and thickness are positive and finite")
+    slice_mm, row_mm, column_mm = spacing_zyx_mm
+    thickness = np.full(slice_count, slice_mm) if slice_thickness_mm is None else np.asarray(slice_thickness_mm)
+    if thickness.shape != (slice_count,):
+        raise ValueError("one thickness for each slice")
+    return np.asarray(thickness * (row_mm * column_mm / _MM3_PER_ML), dtype=np.float64)
+
+
 def measure_hemorrhage(
     probability_zyx: NDArray[np.uint8],
     spacing_zyx_mm: tuple[float, float, float],
     threshold: float,
     low_threshold: float,
     high_threshold: float,
+    slice_thickness_mm: Sequence[float] | None = None,
 ) -> HemorrhageMeasure:
-    """Count voxels of blood and multiply by the volume of one.
+    """Count voxels of blood in each slice and multiply by the volume of one.
 
     ``probability_zyx`` is uint8, 0..255 for 0..1; the spacing is slice distance along the normal, row and column
-    distance, whose product is a voxel's volume. ``low_ml`` comes from the stricter ``high_threshold``, ``high_ml`` from
-    the laxer ``low_threshold``. Raises ValueError unless 0 < low_threshold <= threshold <= high_threshold <= 1 and the
-    spacing is positive and finite.
+    distance, whose product is a voxel's volume; ``slice_thickness_mm`` takes the slice distance's place where that
+    varies. ``low_ml`` comes from the stricter ``high_threshold``, ``high_ml`` from the laxer ``low_threshold``. Raises
+    ValueError unless 0 < low_threshold <= threshold <= high_threshold <= 1, and what `voxel_ml_per_slice` raises.
     """
     if not 0 < low_threshold <= threshold <= high_threshold <= 1:
         raise ValueError("thresholds lie above 0, not above 1, and low <= middle <= high")
-    if not all(math.isfinite(value) and value > 0 for value in spacing_zyx_mm):
-        raise ValueError("spacing is positive and finite")
-    voxel_ml = math.prod(spacing_zyx_mm) / _MM3_PER_ML
-    per_slice = np.count_nonzero(blood_mask(probability_zyx, threshold), axis=(1, 2))
+    voxel_ml = voxel_ml_per_slice(len(probability_zyx), spacing_zyx_mm, slice_thickness_mm)
+
+    def per_slice_ml(level: float) -> NDArray[np.float64]:
+        return np.asarray(np.count_nonzero(blood_mask(probability_zyx, level), axis=(1, 2)) * voxel_ml)
+
+    measured = per_slice_ml(threshold)
     return HemorrhageMeasure(
-        volume_ml=int(per_slice.sum()) * voxel_ml,
-        low_ml=int(np.count_nonzero(blood_mask(probability_zyx, high_threshold))) * voxel_ml,
-        high_ml=int(np.count_nonzero(blood_mask(probability_zyx, low_threshold))) * voxel_ml,
-        volume_per_slice_ml=tuple(int(count) * voxel_ml for count in per_slice),
+        volume_ml=float(measured.sum()),
+        low_ml=float(per_slice_ml(high_threshold).sum()),
+        high_ml=float(per_slice_ml(low_threshold).sum()),
+        volume_per_slice_ml=tuple(float(value) for value in measured),
     )

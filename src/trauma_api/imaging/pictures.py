@@ -1,7 +1,8 @@
-"""PNG and JPEG pictures to one picture stack."""
+"""PNG and JPEG pictures, written to a file of pixels."""
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from trauma_api.errors import InputError
-from trauma_api.imaging.entries import Entry
 from trauma_api.imaging.series import ImageTooLargeError
-from trauma_api.imaging.study import ReadLimits, ReadStudy, SeriesSummary, StudyWarning
-from trauma_api.imaging.volume import PictureStack
+from trauma_api.imaging.slices import Entry
+from trauma_api.imaging.study import ReadLimits, SeriesSummary, StudyWarning
 from trauma_api.imaging.windowing import ASSUMED_WINDOW_HU
 
 _EIGHT_BIT_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
@@ -45,35 +45,66 @@ class PictureBitDepthError(InputError):
     )
 
 
-def read_pictures(
-    entries: Sequence[Entry],
-    spacing_zyx_mm: tuple[float, float, float] | None,
-    window_hu: tuple[float, float] | None,
-    limits: ReadLimits,
-) -> ReadStudy:
-    """Read PNG and JPEG pictures as 8-bit RGB, in the order sent, turned as their EXIF orientation says.
+@dataclass(frozen=True)
+class PictureFacts:
+    """What was written: uint8 of ``shape_zyxc`` (pictures, rows, columns, 3) in C order, RGB, in the order sent."""
 
-    Raises the errors of this module, and ImageTooLargeError also at Pillow's limit against decompression bombs.
+    shape_zyxc: tuple[int, int, int, int]
+    series: SeriesSummary
+    """Without a spacing, which pictures do not have."""
+
+
+def read_pictures(entries: Sequence[Entry], target: Path, limits: ReadLimits) -> PictureFacts:
+    """Write PNG and JPEG pictures as 8-bit RGB to ``target``, in the order sent, turned as their EXIF says.
+
+    One picture is in memory at a time. Raises the errors of this module, ImageTooLargeError also at Pillow's limit
+    against decompression bombs, and OSError when ``target`` cannot be written.
     """
-    pictures = [_read(entry, limits) for entry in entries]
-    if len({picture.shape for picture in pictures}) > 1:
-        raise PictureSizesDifferError
-    if sum(picture.shape[0] * picture.shape[1] for picture in pictures) > limits.max_voxels:
-        raise ImageTooLargeError
-    stack = PictureStack(np.stack(pictures), spacing_zyx_mm, window_hu)
-    stated = f"{spacing_zyx_mm} {window_hu}"
-    digest = hashlib.sha256("".join([*(entry.sha256 for entry in entries), stated]).encode("ascii")).hexdigest()
-    return ReadStudy(digest, "pictures", stack, (_summary(stack, entries),), _warnings(stack))
+    shape: tuple[int, ...] | None = None
+    with target.open("wb") as stack:
+        for entry in entries:
+            picture = _read(entry, limits)
+            shape = picture.shape if shape is None else shape
+            if picture.shape != shape:
+                raise PictureSizesDifferError
+            if shape[0] * shape[1] * len(entries) > limits.max_voxels:
+                raise ImageTooLargeError
+            stack.write(picture.data)
+    if shape is None:
+        raise MalformedPictureError("The upload holds no picture. Send PNG or JPEG files.")
+    rows, columns = int(shape[0]), int(shape[1])
+    return PictureFacts((len(entries), rows, columns, 3), _summary(entries, rows, columns))
+
+
+def picture_warnings(
+    spacing_zyx_mm: tuple[float, float, float] | None, window_hu: tuple[float, float] | None
+) -> tuple[StudyWarning, ...]:
+    """What a reader of results has to know of pictures with this stated spacing and window."""
+    warnings = [
+        StudyWarning(
+            "no-hounsfield-units", "Pictures hold no Hounsfield units; what is read from them is less certain."
+        )
+    ]
+    if spacing_zyx_mm is not None and window_hu is None:
+        black, white = ASSUMED_WINDOW_HU
+        warnings.append(
+            StudyWarning(
+                "picture-window-assumed",
+                f"No window was stated, so black to white was taken as {black:g} to {white:g} HU.",
+            )
+        )
+    return tuple(warnings)
 
 
 def _read(entry: Entry, limits: ReadLimits) -> NDArray[np.uint8]:
     try:
         with Image.open(entry.path, formats=("PNG", "JPEG")) as picture:
-            if max(picture.size) > limits.max_side:
+            if max(picture.size) > limits.max_picture_side:
                 raise ImageTooLargeError
             if picture.mode not in _EIGHT_BIT_MODES or _png_depth(entry.path) == 16:
                 raise PictureBitDepthError
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"), dtype=np.uint8)
+            ImageOps.exif_transpose(picture, in_place=True)
+            return np.ascontiguousarray(picture.convert("RGB"), dtype=np.uint8)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageTooLargeError from None
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, IndexError, ArithmeticError, MemoryError):
@@ -92,35 +123,22 @@ def _is_jpeg(entry: Entry) -> bool:
         return stream.read(2) == b"\xff\xd8"
 
 
-def _summary(stack: PictureStack, entries: Sequence[Entry]) -> SeriesSummary:
-    rows, columns = stack.shape_yx
+def _summary(entries: Sequence[Entry], rows: int, columns: int) -> SeriesSummary:
+    digests = "".join(entry.sha256 for entry in entries)
     return SeriesSummary(
+        series_id=hashlib.sha256(digests.encode("ascii")).hexdigest()[:12],
         series_uid=None,
         modality="picture",
-        slice_count=stack.slice_count,
+        slice_count=len(entries),
         rows=rows,
         columns=columns,
-        spacing_zyx_mm=stack.spacing_zyx_mm,
+        spacing_zyx_mm=None,
         orientation=None,
+        phase="unknown",
         lossy=any(_is_jpeg(entry) for entry in entries),
         transfer_syntax_uid=None,
         selected=True,
         reason="selected",
+        score=None,
+        score_reasons=(),
     )
-
-
-def _warnings(stack: PictureStack) -> tuple[StudyWarning, ...]:
-    warnings = [
-        StudyWarning(
-            "no-hounsfield-units", "Pictures hold no Hounsfield units; what is read from them is less certain."
-        )
-    ]
-    if stack.stated_spacing_zyx_mm is not None and stack.window_hu is None:
-        black, white = ASSUMED_WINDOW_HU
-        warnings.append(
-            StudyWarning(
-                "picture-window-assumed",
-                f"No window was stated, so black to white was taken as {black:g} to {white:g} HU.",
-            )
-        )
-    return tuple(warnings)

@@ -10,12 +10,12 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 
 def quiet_libraries() -> None:
-    """Silence pydicom's and nibabel's warnings and logs, and make Pillow's warning about huge pictures an error.
+    """Silence pydicom, its decoders and nibabel, and make Pillow's warning about huge pictures an error.
 
     Idempotent. Called before each upload is read, because another thread that leaves ``warnings.catch_warnings``
     puts back the filters that it found.
     """
-    for library in ("pydicom", "nibabel", "pylibjpeg"):
+    for library in ("pydicom", "nibabel", "pylibjpeg", "openjpeg", "rle"):
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
         warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)

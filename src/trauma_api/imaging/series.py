@@ -1,26 +1,26 @@
-"""Groups slices into series and chooses the one CT series to work on."""
+"""Finds the CT series that can be worked on, from records of their slices."""
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trauma_api.errors import InputError
 from trauma_api.imaging.geometry import (
     MissingGeometryError,
     NotAxialError,
+    Placement,
     StackGeometry,
     orientation_of,
+    place,
     stack_geometry,
     unit_directions,
 )
-from trauma_api.imaging.headers import SliceHeader
+from trauma_api.imaging.grouping import HOUNSFIELD_TYPES, SliceGroup, group_slices
 from trauma_api.imaging.pixels import check_decoder
-from trauma_api.imaging.study import Orientation, ReadLimits, SeriesSummary, StudyWarning
-
-_SAME_ORIENTATION = 1e-3
-_SAME_SPACING_MM = 1e-3
+from trauma_api.imaging.slices import SliceHeader
+from trauma_api.imaging.study import Orientation, ReadLimits
 
 
 class NoCTSeriesError(InputError):
@@ -77,189 +77,158 @@ class ImageTooLargeError(InputError):
     public_message = "The images have more rows, columns or slices than this service takes. Send one CT series."
 
 
-@dataclass(frozen=True)
-class SliceGroup:
-    """Slices of one series with the same size, orientation and pixel spacing."""
+class ImageTooSmallError(InputError):
+    """Fewer pixels than any CT has."""
 
+    code = "image-too-small"
+    title = "Images are too small"
+    public_message = (
+        "The images have fewer rows or columns than this service takes, as icons and test images do. "
+        "Send the original CT series."
+    )
+
+
+class NoSuchSeriesError(InputError):
+    """The pinned series is not in the upload."""
+
+    code = "no-such-series"
+    title = "No such series"
+    public_message = (
+        "The upload holds no series with that id. Take series_id or series_uid from an earlier answer for the same "
+        "files, or leave `series` out."
+    )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A usable CT series."""
+
+    group: SliceGroup
     slices: tuple[SliceHeader, ...]
+    """Head to feet."""
+    placement: Placement
 
     @property
-    def first(self) -> SliceHeader:
-        """The slice that stands for what all of them share."""
-        return self.slices[0]
+    def series_id(self) -> str:
+        """Made from the digests of its slices."""
+        return self.group.series_id
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The chosen slices with their geometry, and what was found besides."""
+class FoundSeries:
+    """One group of slices: a candidate, or why it is none."""
 
-    slices: tuple[SliceHeader, ...]
-    """Sorted along the normal of the slices."""
-    geometry: StackGeometry
-    summaries: tuple[SeriesSummary, ...]
-    warnings: tuple[StudyWarning, ...]
+    group: SliceGroup
+    orientation: Orientation | None
+    spacing_zyx_mm: tuple[float, float, float] | None
+    candidate: Candidate | None
+    refusal: InputError | None
+
+    @property
+    def is_ct(self) -> bool:
+        """Whether its modality is CT."""
+        return self.group.first.modality == "CT"
 
 
-def group_slices(headers: Sequence[SliceHeader]) -> list[SliceGroup]:
-    """Slices by series, then by size, orientation and pixel spacing, in the order in which they first appear.
+@dataclass(frozen=True)
+class Candidates:
+    """What the headers say about an upload's series."""
 
-    Without a SeriesInstanceUID all such slices are one series.
+    found: tuple[FoundSeries, ...]
+    """All series, in the order in which the first slice of each was sent."""
+    usable: tuple[Candidate, ...]
+    """Those to choose from, never empty: with a pin only what it names."""
+    pinned: bool
+
+    def without(self, series_id: str, refusal: InputError) -> "Candidates":
+        """The same with one candidate refused after all, such as for its pixels; raises the refusal if none is left."""
+        usable = tuple(one for one in self.usable if one.series_id != series_id)
+        if not usable:
+            raise refusal
+        found = tuple(
+            replace(one, candidate=None, refusal=refusal) if one.group.series_id == series_id else one
+            for one in self.found
+        )
+        return Candidates(found, usable, self.pinned)
+
+
+def find_candidates(headers: Sequence[SliceHeader], limits: ReadLimits, pinned: str | None = None) -> Candidates:
+    """Group slices and find the usable CT series among them, from headers alone.
+
+    Usable means: CT, not a localizer, in HU, of a size within limits, axial, on one grid (even or in blocks of
+    different slice distance), decodable here. ``pinned`` is a series_id or a SeriesInstanceUID and leaves only what it
+    names. Raises NoSuchSeriesError for a pin that names nothing, the refusal of the largest CT series (of those pinned)
+    when none is usable, and NoCTSeriesError when there is no CT.
     """
-    by_series: dict[str | None, list[list[SliceHeader]]] = defaultdict(list)
-    for header in headers:
-        groups = by_series[header.series_uid]
-        for group in groups:
-            if _alike(group[0], header):
-                group.append(header)
-                break
-        else:
-            groups.append([header])
-    return [SliceGroup(tuple(group)) for groups in by_series.values() for group in groups]
-
-
-def choose_series(headers: Sequence[SliceHeader], limits: ReadLimits) -> Choice:
-    """Take the usable CT series with the most slices; on a tie the finer one, then the one that was sent first.
-
-    Usable means: CT, not a localizer, in HU, axial, on one regular grid, decodable here. Raises the refusal of the
-    largest CT series when none is usable, and NoCTSeriesError when there is none at all.
-    """
-    groups = group_slices(headers)
-    usable: list[tuple[SliceGroup, StackGeometry]] = []
-    refusals: dict[int, InputError] = {}
-    for index, group in enumerate(groups):
-        try:
-            usable.append((group, _check(group, limits)))
-        except InputError as refusal:
-            refusals[index] = refusal
+    found = tuple(_find(group, limits) for group in group_slices(headers))
+    matching = [one for one in found if pinned is None or pinned in {one.group.series_id, one.group.first.series_uid}]
+    if pinned is not None and not matching:
+        raise NoSuchSeriesError
+    usable = tuple(one.candidate for one in matching if one.candidate)
     if not usable:
-        of_ct = [index for index in refusals if groups[index].first.modality == "CT"]
-        raise refusals[max(of_ct, key=lambda index: len(groups[index].slices))] if of_ct else NoCTSeriesError()
-    chosen, geometry = min(usable, key=lambda found: (-len(found[0].slices), _slice_mm(found[1])))
-    codes = [_reason(group, chosen, refusals.get(index)) for index, group in enumerate(groups)]
-    return Choice(
-        slices=tuple(chosen.slices[index] for index in geometry.order),
-        geometry=geometry,
-        summaries=tuple(_summary(group, code) for group, code in zip(groups, codes, strict=True)),
-        warnings=tuple(_warnings(groups, codes, len(chosen.slices))),
-    )
+        refused = sorted(matching, key=lambda one: (one.is_ct, len(one.group.slices), one.group.series_id))
+        raise (refused[-1].refusal if refused else None) or NoCTSeriesError()
+    return Candidates(found, usable, pinned is not None)
 
 
-def _alike(one: SliceHeader, other: SliceHeader) -> bool:
-    return (
-        (one.rows, one.columns) == (other.rows, other.columns)
-        and (one.localizer, one.unplaced_frames) == (other.localizer, other.unplaced_frames)
-        and _close(one.orientation, other.orientation, _SAME_ORIENTATION)
-        and _close(one.spacing_yx_mm, other.spacing_yx_mm, _SAME_SPACING_MM)
-    )
+def _find(group: SliceGroup, limits: ReadLimits) -> FoundSeries:
+    orientation: Orientation | None = None
+    geometry: StackGeometry | None = None
+    candidate: Candidate | None = None
+    refusal: InputError | None = None
+    try:
+        directions = unit_directions(group.first.orientation or ())
+        orientation = orientation_of(np.cross(directions[0], directions[1]))
+        geometry = _geometry(group, directions)
+    except InputError as error:
+        refusal = error
+    try:
+        _check(group, limits)
+        if orientation not in {None, "axial"}:
+            raise NotAxialError
+        if geometry is not None:
+            candidate = _candidate(group, geometry)
+    except InputError as error:
+        refusal = error
+    spacing = geometry.spacing_zyx_mm if geometry else None
+    return FoundSeries(group, orientation, spacing, candidate, None if candidate else refusal)
 
 
-def _close(one: tuple[float, ...] | None, other: tuple[float, ...] | None, tolerance: float) -> bool:
-    if one is None or other is None:
-        return one is other
-    return all(abs(a - b) <= tolerance for a, b in zip(one, other, strict=True))
-
-
-def _check(group: SliceGroup, limits: ReadLimits) -> StackGeometry:
-    """The geometry of a usable CT group; raises the reason why it is not usable."""
+def _check(group: SliceGroup, limits: ReadLimits) -> None:
+    """Raise why a group is not usable, whatever its geometry."""
     first = group.first
     if first.modality != "CT":
         raise NoCTSeriesError
     if first.localizer:
         raise LocalizerError
-    if not all(header.one_grey_channel and header.rescale_type in {None, "HU", "US"} for header in group.slices):
+    if not first.one_grey_channel or first.rescale_type not in HOUNSFIELD_TYPES:
         raise NotHounsfieldError
     if any(header.rescale is None for header in group.slices):
         raise NoRescaleError
+    if min(first.rows, first.columns) < limits.min_side:
+        raise ImageTooSmallError
     if max(first.rows, first.columns) > limits.max_side:
         raise ImageTooLargeError
     if len(group.slices) * first.rows * first.columns > limits.max_voxels:
         raise ImageTooLargeError
     if first.unplaced_frames:
         raise MultiFrameNotSupportedError
-    geometry = _geometry(group)
-    for header in group.slices:
+    encodings = {
+        (header.entry.transfer_syntax_uid, header.transfer_syntax_uid, header.pixels.bits_stored): header
+        for header in group.slices
+    }
+    for header in encodings.values():
         check_decoder(header)
-    return geometry
 
 
-def _geometry(group: SliceGroup) -> StackGeometry:
-    first = group.first
+def _geometry(group: SliceGroup, directions: NDArray[np.float64]) -> StackGeometry:
+    spacing = group.first.spacing_yx_mm
     positions = [header.position_mm for header in group.slices if header.position_mm is not None]
-    if first.orientation is None or first.spacing_yx_mm is None or len(positions) < len(group.slices):
+    if spacing is None or min(spacing) <= 0 or len(positions) < len(group.slices):
         raise MissingGeometryError
-    row_mm, column_mm = first.spacing_yx_mm
-    if min(row_mm, column_mm) <= 0:
-        raise MissingGeometryError
-    directions = unit_directions(first.orientation)
-    if orientation_of(np.cross(directions[0], directions[1])) != "axial":
-        raise NotAxialError
-    return stack_geometry(np.asarray(positions, dtype=np.float64), directions, (row_mm, column_mm))
+    return stack_geometry(np.asarray(positions, dtype=np.float64), directions, (spacing[0], spacing[1]))
 
 
-def _slice_mm(geometry: StackGeometry) -> float:
-    return geometry.spacing_zyx_mm[0] if geometry.spacing_zyx_mm else 0.0
-
-
-def _reason(group: SliceGroup, chosen: SliceGroup, refusal: InputError | None) -> str:
-    if group is chosen:
-        return "selected"
-    if group.first.modality != "CT":
-        return "not-ct"
-    if refusal is not None:
-        return refusal.code
-    return "same-slice-count" if len(group.slices) == len(chosen.slices) else "fewer-slices"
-
-
-def _summary(group: SliceGroup, reason: str) -> SeriesSummary:
-    first = group.first
-    spacing, orientation = _spacing_and_orientation(group)
-    return SeriesSummary(
-        series_uid=first.series_uid,
-        modality=first.modality,
-        slice_count=len(group.slices),
-        rows=first.rows,
-        columns=first.columns,
-        spacing_zyx_mm=spacing,
-        orientation=orientation,
-        lossy=any(header.lossy for header in group.slices),
-        transfer_syntax_uid=first.transfer_syntax_uid,
-        selected=reason == "selected",
-        reason=reason,
-    )
-
-
-def _spacing_and_orientation(
-    group: SliceGroup,
-) -> tuple[tuple[float, float, float] | None, Orientation | None]:
-    first = group.first
-    positions = [header.position_mm for header in group.slices if header.position_mm is not None]
-    orientation: Orientation | None = None
-    try:
-        if first.orientation is None:
-            return None, None
-        directions = unit_directions(first.orientation)
-        orientation = orientation_of(np.cross(directions[0], directions[1]))
-        if first.spacing_yx_mm is None or min(first.spacing_yx_mm) <= 0 or len(positions) < len(group.slices):
-            return None, orientation
-        row_mm, column_mm = first.spacing_yx_mm
-        geometry = stack_geometry(np.asarray(positions, dtype=np.float64), directions, (row_mm, column_mm))
-    except InputError:
-        return None, orientation
-    return geometry.spacing_zyx_mm, orientation
-
-
-def _warnings(groups: Sequence[SliceGroup], codes: Sequence[str], chosen_count: int) -> list[StudyWarning]:
-    warnings = []
-    for group, code in zip(groups, codes, strict=True):
-        if group.first.modality == "CT" and len(group.slices) > chosen_count:
-            warnings.append(
-                StudyWarning("larger-series-left-out", f"A CT series with more slices was left out for: {code}.")
-            )
-    if "same-slice-count" in codes:
-        warnings.append(
-            StudyWarning(
-                "several-candidates",
-                "Several CT series have as many slices as the selected one; send one series alone to be sure of it.",
-            )
-        )
-    return warnings
+def _candidate(group: SliceGroup, geometry: StackGeometry) -> Candidate:
+    placement = place(geometry, group.first.rows, group.first.columns)
+    return Candidate(group, tuple(group.slices[index] for index in placement.order), placement)

@@ -1,25 +1,53 @@
-"""The way in: uploaded files to one image stack."""
+"""The way in: uploaded files to one image stack. No byte of them is parsed in this process; see `sandbox`."""
 
+import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from trauma_api.errors import InputError
-from trauma_api.imaging.dicom import read_dicom, read_dicom_headers
-from trauma_api.imaging.entries import Entry, collect_entries
-from trauma_api.imaging.nifti import read_nifti
-from trauma_api.imaging.pictures import read_pictures
-from trauma_api.imaging.quiet import quiet_libraries
-from trauma_api.imaging.study import ReadLimits, ReadStudy, SeriesSummary, StudyWarning, UploadedFile
+from trauma_api.imaging.dicom import read_dicom, unique_slices
+from trauma_api.imaging.eligibility import assess, slices_to_look_at
+from trauma_api.imaging.nifti import nifti_series_id
+from trauma_api.imaging.pictures import picture_warnings
+from trauma_api.imaging.sandbox.client import Sandbox
+from trauma_api.imaging.sandbox.jobs import (
+    Reading,
+    look_at_slices,
+    nifti_to_stack,
+    pictures_to_stack,
+    refusal,
+    scan_files,
+)
+from trauma_api.imaging.sandbox.tasks import LookJob
+from trauma_api.imaging.series import NoSuchSeriesError
+from trauma_api.imaging.slices import Entry, ScannedEntry
+from trauma_api.imaging.study import (
+    Eligibility,
+    ReadLimits,
+    ReadStudy,
+    SeriesSummary,
+    Source,
+    StudyWarning,
+    UploadedFile,
+)
+from trauma_api.imaging.volume import CTVolume, ImageStack, PictureStack
 
 __all__ = [
     "ReadLimits",
     "ReadStudy",
     "SeriesSummary",
+    "Stated",
     "StudyWarning",
     "UploadedFile",
     "read_upload",
 ]
+
+_MOST_NAMED = 10
+"""Files that a warning names by position; the rest are counted."""
 
 
 class UnrecognizedUploadError(InputError):
@@ -28,14 +56,6 @@ class UnrecognizedUploadError(InputError):
     code = "unrecognized-upload"
     title = "No image recognised"
     public_message = "Nothing in the upload is a DICOM, NIfTI, PNG or JPEG image. Send the axial CT series."
-
-
-class MixedUploadError(InputError):
-    """Images of several kinds."""
-
-    code = "mixed-upload"
-    title = "Several kinds of images"
-    public_message = "The upload mixes DICOM, NIfTI and pictures. Send one kind."
 
 
 class SpacingNotWantedError(InputError):
@@ -54,58 +74,172 @@ class StatedValuesError(InputError):
     public_message = "State a spacing of three positive numbers in mm, and a window whose first HU is below the second."
 
 
+@dataclass(frozen=True)
+class Stated:
+    """What the sender said beside the files."""
+
+    spacing_zyx_mm: tuple[float, float, float] | None = None
+    """Of pictures only: between slices, rows and columns."""
+    window_hu: tuple[float, float] | None = None
+    """Of pictures only: HU of black and of white."""
+    series: str | None = None
+    """The series to take: a ``series_id`` of an earlier answer, or a SeriesInstanceUID."""
+
+
 def read_upload(
     files: Sequence[UploadedFile],
-    scratch: Path,
-    *,
-    spacing_zyx_mm: tuple[float, float, float] | None = None,
-    window_hu: tuple[float, float] | None = None,
+    folder: Path,
+    sandbox: Sandbox,
+    stated: Stated = Stated(),
     limits: ReadLimits = ReadLimits(),  # noqa: B008 - frozen
 ) -> ReadStudy:
     """Turn the files of one upload into one image stack, judging each by its content and not by its name.
 
-    DICOM files (one CT series is chosen), ZIP archives of images, one NIfTI CT, or PNG and JPEG pictures, for which
-    alone a spacing (mm) and a window (HU of black and of white) may be stated. Files that are no images are left out
-    with a warning. ``scratch`` is an empty private folder, which holds unpacked files until the caller removes it.
+    DICOM files (one CT series is chosen), ZIP archives of images, one NIfTI CT, or PNG and JPEG pictures. Of several
+    kinds DICOM is taken before NIfTI and NIfTI before pictures. What is not used is left out with a warning. ``folder``
+    is a private folder that the caller removes; the stack is a file in it, ``ReadStudy.stack_path``, which may be moved
+    away. Blocks; call it in a thread.
 
-    Raises InputError only, one subclass per reason; its text holds no patient data.
+    Raises InputError, one subclass per reason, whose text holds no patient data; InsufficientStorageError when the disk
+    is full, and SandboxError.
     """
-    quiet_libraries()
-    _check_stated(spacing_zyx_mm, window_hu)
-    entries = collect_entries(files, scratch, limits)
-    headers, warnings = read_dicom_headers([entry for entry in entries if entry.kind in {"dicom", "maybe-dicom"}])
-    volumes = [entry for entry in entries if entry.kind == "nifti"]
-    pictures = [entry for entry in entries if entry.kind == "picture"]
-    if bool(headers) + bool(volumes) + bool(pictures) > 1:
-        raise MixedUploadError
-    if (spacing_zyx_mm or window_hu) and (headers or volumes):
+    _check_stated(stated)
+    scratch = folder / "unpacked"
+    scratch.mkdir(mode=0o700)
+    reading = Reading.begin(sandbox, limits)
+    scanned = scan_files(reading, files, scratch)
+    try:
+        read = _read(reading, scanned, folder / "stack.raw", stated)
+    except InputError as refusal:
+        raise _with_left_out(refusal, scanned) from None
+    return ReadStudy(
+        digest=_digest(scanned, read, stated),
+        source=read.source,
+        stack=read.stack,
+        stack_path=folder / "stack.raw",
+        series=read.series,
+        warnings=(*read.warnings, *_left_out(scanned, read.source)),
+        eligibility=read.eligibility,
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was made of one kind of files."""
+
+    source: Source
+    series_id: str
+    stack: ImageStack
+    series: tuple[SeriesSummary, ...]
+    warnings: tuple[StudyWarning, ...]
+    eligibility: Eligibility
+
+
+def _read(reading: Reading, scanned: Sequence[ScannedEntry], target: Path, stated: Stated) -> _Read:
+    headers, copies = unique_slices(scanned)
+    volumes = [one.entry for one in scanned if one.entry.kind == "nifti"]
+    pictures = [one.entry for one in scanned if one.entry.kind == "picture"]
+    if (stated.spacing_zyx_mm or stated.window_hu) and (headers or volumes):
         raise SpacingNotWantedError
-    if headers:
-        study = read_dicom(headers, limits)
-    elif volumes:
-        study = read_nifti(volumes, limits)
-    elif pictures:
-        study = read_pictures(pictures, spacing_zyx_mm, window_hu, limits)
-    else:
-        raise UnrecognizedUploadError
-    used = {header.entry.sha256 for header in headers} | {entry.sha256 for entry in (*volumes, *pictures)}
-    return _with_warnings(study, (*warnings, *_left_out(entries, used)))
+    if any(header.modality == "CT" for header in headers) or (headers and not volumes and not pictures):
+        found = read_dicom(reading, headers, target, stated.series)
+        return _Read(
+            "dicom", found.series_id, found.volume, found.series, (*copies, *found.warnings), found.eligibility
+        )
+    if volumes:
+        return _read_nifti(reading, volumes, target, stated.series)
+    if pictures:
+        return _read_pictures(reading, pictures, target, stated)
+    for one in scanned:
+        if one.left_out is not None:
+            raise refusal(one.left_out.code, one.left_out.detail)
+    raise UnrecognizedUploadError
 
 
-def _with_warnings(study: ReadStudy, warnings: tuple[StudyWarning, ...]) -> ReadStudy:
-    return ReadStudy(study.digest, study.source, study.stack, study.series, (*study.warnings, *warnings))
+def _read_nifti(reading: Reading, volumes: Sequence[Entry], target: Path, pinned: str | None) -> _Read:
+    if pinned is not None:
+        volumes = [entry for entry in volumes if nifti_series_id(entry) == pinned]
+        if not volumes:
+            raise NoSuchSeriesError
+    found = nifti_to_stack(reading, volumes, target)
+    volume = CTVolume(
+        np.memmap(target, found.dtype, "r", shape=found.shape_zyx), np.asarray(found.affine_lps, dtype=np.float64)
+    )
+    slice_mm, *spacing_yx_mm = volume.spacing_zyx_mm or (0.0, 0.0, 0.0)
+    centres_mm = [index * slice_mm for index in range(volume.slice_count)]
+    look_at = slices_to_look_at(centres_mm)
+    job = LookJob(target, found.dtype, found.shape_zyx, look_at, (spacing_yx_mm[0], spacing_yx_mm[1]))
+    stats = look_at_slices(reading, job)
+    eligibility = assess(look_at, [stats[index] for index in look_at], centres_mm)
+    selected = next(series for series in found.series if series.selected)
+    return _Read("nifti", selected.series_id, volume, found.series, found.warnings, eligibility)
 
 
-def _left_out(entries: Sequence[Entry], used: set[str]) -> tuple[StudyWarning, ...]:
-    count = sum(entry.sha256 not in used for entry in entries)
-    if not count:
-        return ()
-    what = "1 file is not an image and was" if count == 1 else f"{count} files are not images and were"
-    return (StudyWarning("files-left-out", f"{what} left out."),)
+def _read_pictures(reading: Reading, pictures: Sequence[Entry], target: Path, stated: Stated) -> _Read:
+    if stated.series is not None:
+        raise NoSuchSeriesError
+    facts = pictures_to_stack(reading, pictures, target)
+    stack = PictureStack(
+        np.memmap(target, np.uint8, "r", shape=facts.shape_zyxc), stated.spacing_zyx_mm, stated.window_hu
+    )
+    series = replace(facts.series, spacing_zyx_mm=stated.spacing_zyx_mm)
+    warnings = picture_warnings(stated.spacing_zyx_mm, stated.window_hu)
+    return _Read("pictures", series.series_id, stack, (series,), warnings, Eligibility("not_checked"))
 
 
-def _check_stated(spacing_zyx_mm: tuple[float, float, float] | None, window_hu: tuple[float, float] | None) -> None:
-    if spacing_zyx_mm and not all(math.isfinite(value) and value > 0 for value in spacing_zyx_mm):
+def _digest(scanned: Sequence[ScannedEntry], read: _Read, stated: Stated) -> str:
+    """Of all that was sent, so that an answer with other warnings is another study."""
+    files = [one.entry.sha256 for one in scanned]
+    if read.source != "pictures":
+        files.sort()
+    said = [*files, read.source, read.series_id, str(stated.series is not None), str(stated.spacing_zyx_mm)]
+    return hashlib.sha256("\n".join([*said, str(stated.window_hu)]).encode("ascii")).hexdigest()
+
+
+def _left_out(scanned: Sequence[ScannedEntry], source: Source) -> tuple[StudyWarning, ...]:
+    warnings = []
+    for code in sorted({one.left_out.code for one in scanned if one.left_out is not None}):
+        files = [one.entry.where for one in scanned if one.left_out is not None and one.left_out.code == code]
+        warnings.append(StudyWarning(code, f"{_count(len(files))} left out: {_listed(files)}."))
+    other = sum(one.entry.kind in {"nifti", "picture"} and _source_of(one) != source for one in scanned)
+    if other:
+        warnings.append(
+            StudyWarning("other-images-left-out", f"{_count(other)} left out, being images of another kind.")
+        )
+    plain = sum(_is_no_image(one) for one in scanned)
+    if plain:
+        warnings.append(StudyWarning("files-left-out", f"{_count(plain)} left out, not being images."))
+    return tuple(warnings)
+
+
+def _with_left_out(refused: InputError, scanned: Sequence[ScannedEntry]) -> InputError:
+    """The refusal, with the files that were left out: a slice that is missed may be among them."""
+    files = [one.entry.where for one in scanned if one.left_out is not None and one.left_out.detail != refused.detail]
+    if not files:
+        return refused
+    return type(refused)(f"{refused.detail} {_count(len(files))} left out as unusable: {_listed(files)}.")
+
+
+def _source_of(one: ScannedEntry) -> Source:
+    return "nifti" if one.entry.kind == "nifti" else "pictures"
+
+
+def _is_no_image(one: ScannedEntry) -> bool:
+    return one.left_out is None and not one.slices and one.entry.kind not in {"nifti", "picture"}
+
+
+def _count(count: int) -> str:
+    return "1 file was" if count == 1 else f"{count} files were"
+
+
+def _listed(files: Sequence[str]) -> str:
+    shown = ", ".join(files[:_MOST_NAMED])
+    return shown if len(files) <= _MOST_NAMED else f"{shown} and {len(files) - _MOST_NAMED} more"
+
+
+def _check_stated(stated: Stated) -> None:
+    spacing, window = stated.spacing_zyx_mm, stated.window_hu
+    if spacing and not all(math.isfinite(value) and value > 0 for value in spacing):
         raise StatedValuesError
-    if window_hu and not (all(math.isfinite(value) for value in window_hu) and window_hu[0] < window_hu[1]):
+    if window and not (all(math.isfinite(value) for value in window) and window[0] < window[1]):
         raise StatedValuesError

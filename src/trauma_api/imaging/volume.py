@@ -4,13 +4,26 @@ Slices are in anatomical order, head to feet, and every shown slice has the pati
 picture and the front at the top, whatever way the scanner wrote them.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trauma_api.imaging.measure import voxel_ml_per_slice
+
 HUArray = NDArray[np.int16] | NDArray[np.float32]
+
+
+def spacing_of(affine_lps: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Distance between slice planes along their normal, between rows and between columns, in millimetres.
+
+    The product is the volume of a voxel, also when the slices are sheared by gantry tilt.
+    """
+    linear = affine_lps[:3, :3]
+    row_mm, column_mm = float(np.linalg.norm(linear[:, 1])), float(np.linalg.norm(linear[:, 2]))
+    return abs(float(np.linalg.det(linear))) / (row_mm * column_mm), row_mm, column_mm
 
 
 @dataclass(frozen=True)
@@ -21,18 +34,29 @@ class CTVolume:
     back, columns the patient's right to left. ``affine_lps`` is 4x4 and maps (slice, row, column, 1) to DICOM patient
     coordinates in millimetres (x to the left, y to the back, z to the head); its first column may be oblique to the
     slice plane (gantry tilt). It is None for a single slice, whose distance to a next one nobody knows.
+    ``slice_thickness_mm`` is given where the distance between slices varies: how much of the body each slice stands
+    for along the normal. The affine then holds their mean, and is true of the first slice only.
 
-    Raises ValueError when the array is not 3-D or the affine is not a 4x4 matrix of finite numbers.
+    Raises ValueError when the array is not 3-D, the affine is not a 4x4 matrix of finite numbers, or there is not one
+    positive thickness for each slice.
     """
 
     voxels_zyx_hu: HUArray
     affine_lps: NDArray[np.float64] | None
+    slice_thickness_mm: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.voxels_zyx_hu.ndim != 3 or 0 in self.voxels_zyx_hu.shape:
             raise ValueError("a CT volume has three axes, none of them empty")
         if self.affine_lps is not None and (self.affine_lps.shape != (4, 4) or not np.isfinite(self.affine_lps).all()):
             raise ValueError("an affine is a 4x4 matrix of finite numbers")
+        thickness = self.slice_thickness_mm
+        if thickness is not None and (
+            self.affine_lps is None
+            or len(thickness) != self.slice_count
+            or not all(math.isfinite(value) and value > 0 for value in thickness)
+        ):
+            raise ValueError("thickness is positive and finite, one for each slice of a volume with an affine")
 
     @property
     def slice_count(self) -> int:
@@ -48,14 +72,16 @@ class CTVolume:
     def spacing_zyx_mm(self) -> tuple[float, float, float] | None:
         """Distance between slice planes along their normal, between rows and between columns, in millimetres.
 
-        The product is the volume of a voxel, also when the slices are sheared by gantry tilt.
+        The mean distance where it varies.
         """
-        if self.affine_lps is None:
+        return None if self.affine_lps is None else spacing_of(self.affine_lps)
+
+    @cached_property
+    def voxel_ml_per_slice(self) -> NDArray[np.float64] | None:
+        """The volume of one voxel of each slice in millilitres, shape (slices,); None without a spacing."""
+        if self.spacing_zyx_mm is None:
             return None
-        row, column = self.affine_lps[:3, 1], self.affine_lps[:3, 2]
-        row_mm, column_mm = float(np.linalg.norm(row)), float(np.linalg.norm(column))
-        voxel_mm3 = abs(float(np.linalg.det(self.affine_lps[:3, :3])))
-        return voxel_mm3 / (row_mm * column_mm), row_mm, column_mm
+        return voxel_ml_per_slice(self.slice_count, self.spacing_zyx_mm, self.slice_thickness_mm)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,21 @@ from fastapi import APIRouter, Path, Query, Response, status
 from fastapi.openapi.models import Example
 
 from trauma_api.dependencies import ContainerDep, StudyIdPath
-from trauma_api.errors import BodyTooLargeError, InputError, UnsupportedMediaTypeError
+from trauma_api.errors import BodyTooLargeError, InputError, InsufficientStorageError, UnsupportedMediaTypeError
+from trauma_api.imaging.archives import TooManyFilesError
+from trauma_api.imaging.inflate import ExpandedTooLargeError
+from trauma_api.multipart import MalformedFormError
 from trauma_api.routers.problems import problems
 from trauma_api.schemas.studies import Study
-from trauma_api.services.studies import NoMaskError, SliceOutOfRangeError
+from trauma_api.services.studies import NoMaskError, ReadingUnavailableError, SliceOutOfRangeError
 from trauma_api.services.study_storage import StudyNotFoundError
-from trauma_api.uploads import MalformedFormError, NoFilesError, SpooledUploadDep
+from trauma_api.uploads import (
+    MAX_SERIES_CHARS,
+    SERIES_PATTERN,
+    NoFilesError,
+    SpooledUploadDep,
+    UploadStalledError,
+)
 
 router = APIRouter(prefix="/v1/studies", tags=["Studies"])
 
@@ -39,11 +48,24 @@ _UPLOAD_BODY: dict[str, Any] = {
                             "type": "string",
                             "description": "Pictures only: HU that black and white stand for, as `-150,250`.",
                         },
+                        "series": {
+                            "type": "string",
+                            "maxLength": MAX_SERIES_CHARS,
+                            "pattern": SERIES_PATTERN,
+                            "description": "Use this series: its `series_id` or its UID.",
+                        },
                     },
                 }
             },
             "application/zip": {"schema": {"type": "string", "format": "binary"}},
             "application/dicom": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/related": {
+                "schema": {
+                    "type": "string",
+                    "format": "binary",
+                    "description": 'With `type="application/dicom"`: each part one DICOM file.',
+                }
+            },
         },
     }
 }
@@ -53,7 +75,18 @@ _UPLOAD_BODY: dict[str, Any] = {
     "",
     status_code=status.HTTP_201_CREATED,
     summary="Upload a CT study",
-    responses=problems(InputError, MalformedFormError, NoFilesError, UnsupportedMediaTypeError, BodyTooLargeError),
+    responses=problems(
+        InputError,
+        MalformedFormError,
+        NoFilesError,
+        UnsupportedMediaTypeError,
+        BodyTooLargeError,
+        TooManyFilesError,
+        ExpandedTooLargeError,
+        UploadStalledError,
+        InsufficientStorageError,
+        ReadingUnavailableError,
+    ),
     openapi_extra=_UPLOAD_BODY,
 )
 async def create_study(container: ContainerDep, upload: SpooledUploadDep, response: Response) -> Study:
@@ -62,7 +95,7 @@ async def create_study(container: ContainerDep, upload: SpooledUploadDep, respon
     Files are identified by content. The same content is the same study. To try the service without a file, use the
     study id `sample` in the other operations.
     """
-    study = await container.studies.ingest(upload.files, upload.folder, upload.spacing_zyx_mm, upload.window_hu)
+    study = await container.studies.ingest(upload.files, upload.folder, upload.stated)
     response.headers["Location"] = f"/v1/studies/{study.study_id}"
     return study
 

@@ -17,7 +17,7 @@ class Liveness(Schema):
 class PartReadiness(Schema):
     """Whether one part can work."""
 
-    name: Literal["models", "store", "storage", "gate"]
+    name: Literal["models", "store", "storage", "uploads", "gate"]
     ready: bool
     detail: str
 

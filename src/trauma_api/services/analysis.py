@@ -26,6 +26,7 @@ from trauma_api.schemas.analysis import (
 )
 from trauma_api.schemas.base import RESEARCH_NOTICE, Caveat
 from trauma_api.schemas.patient import Vitals
+from trauma_api.services.eligibility import require_eligible
 from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError, GenerationPort
 from trauma_api.services.prompts import reading_turns
 from trauma_api.services.provenance import caveats_of, provenance_of
@@ -77,7 +78,11 @@ class AnalysisService:
     async def run(
         self, study: StoredStudy, slice_indices: Sequence[int], vitals: Vitals | None = None
     ) -> AnalysisResult:
-        """Read the given slices. Raises SliceOutOfRangeError, EngineFailedError, DeviceOutOfMemoryError."""
+        """Read the given slices.
+
+        Raises StudyNotEligibleError, SliceOutOfRangeError, EngineFailedError, DeviceOutOfMemoryError.
+        """
+        require_eligible(study)
         began = time.monotonic()
         indices = sorted(set(slice_indices))
         if indices[-1] >= study.stack.slice_count:

@@ -25,6 +25,7 @@ from trauma_api.schemas.briefings import (
 )
 from trauma_api.services.briefing_journal import BriefingJournal
 from trauma_api.services.briefing_run import BriefingRun, failure_of
+from trauma_api.services.eligibility import require_eligible
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.retry import while_store_is_away
 from trauma_api.services.sessions import SessionService
@@ -107,10 +108,14 @@ class BriefingService:
         self._publishers: set[asyncio.Task[None]] = set()
 
     async def start(self, request: BriefingRequest) -> Briefing:
-        """Take a briefing. Raises StudyNotFoundError, BriefingQueueFullError, StoreUnavailableError."""
+        """Take a briefing.
+
+        Raises StudyNotFoundError, StudyNotEligibleError, BriefingQueueFullError, StoreUnavailableError.
+        """
         if self._draining.is_set():
             raise ServiceStoppingError
         study = await self._studies.open(request.study_id)
+        require_eligible(study)
         with ExitStack() as held:
             held.enter_context(self._place())
             held.enter_context(self._gate.admission())

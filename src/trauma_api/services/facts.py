@@ -20,6 +20,7 @@ _GRADE_WORDS = {
     "high_grade": "high-grade injury (AAST IV or V)",
     "not_assessed": "not assessed",
 }
+_LIMITED_COVERAGE = frozenset({"abdomen-incomplete-top", "abdomen-incomplete-bottom", "region-uncertain"})
 _PRESENCE_WORDS = {"absent": "not seen", "present": "present", "not_assessed": "not assessed"}
 
 
@@ -88,8 +89,14 @@ def _technique(study: StoredStudy) -> tuple[str, ...]:
     kind = "Pictures without Hounsfield units" if study.record.source == "pictures" else "CT"
     size = f"{kind}, slices: {stack.slice_count}, matrix {stack.shape_yx[0]} x {stack.shape_yx[1]}"
     if spacing is None:
-        return (f"{size}; spacing not known.",)
-    return (f"{size}; {spacing[0]:.2f} mm between slices, pixels {spacing[1]:.3f} x {spacing[2]:.3f} mm.",)
+        return (f"{size}; spacing not known.", *_not_shown(study))
+    between = f"{spacing[0]:.2f} mm between slices" + (" on average" if study.record.slice_thickness_mm else "")
+    return (f"{size}; {between}, pixels {spacing[1]:.3f} x {spacing[2]:.3f} mm.", *_not_shown(study))
+
+
+def _not_shown(study: StoredStudy) -> tuple[str, ...]:
+    """What a reader of the report must know that the slices do not show."""
+    return tuple(warning.detail for warning in study.record.warnings if warning.code in _LIMITED_COVERAGE)
 
 
 def _finding_statements(findings: Findings | None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from trauma_api.schemas.base import RESEARCH_NOTICE
 from trauma_api.schemas.patient import ClinicalContext, Vitals
 from trauma_api.schemas.report import ReportResult, ReportSection, SectionName
 from trauma_api.schemas.volume import VolumeResult
+from trauma_api.services.eligibility import require_eligible
 from trauma_api.services.facts import Facts, collect_facts, fill_slots
 from trauma_api.services.ports import GenerationPort
 from trauma_api.services.prompts import prose_turns
@@ -51,7 +52,8 @@ class ReportService:
         vitals: Vitals | None = None,
         context: ClinicalContext | None = None,
     ) -> ReportResult:
-        """Write a report. Raises NothingToReportError, OtherStudyError, EngineFailedError."""
+        """Write a report. Raises StudyNotEligibleError, NothingToReportError, OtherStudyError, EngineFailedError."""
+        require_eligible(study)
         if findings is None and volume is None:
             raise NothingToReportError
         if volume is not None and volume.study_id != study.record.study_id:

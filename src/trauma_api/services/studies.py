@@ -8,16 +8,26 @@ from typing import TypeVar
 
 import anyio.to_thread
 
-from trauma_api.errors import InputError
+from trauma_api.errors import InputError, UnavailableError
 from trauma_api.imaging.measure import blood_mask
 from trauma_api.imaging.render import slice_png
-from trauma_api.imaging.uploads import ReadLimits, ReadStudy, UploadedFile, read_upload
+from trauma_api.imaging.sandbox.client import Sandbox, SandboxError
+from trauma_api.imaging.uploads import ReadLimits, Stated, UploadedFile, read_upload
 from trauma_api.phantom.series import write_sample_study
 from trauma_api.schemas.base import RESEARCH_NOTICE, SAMPLE_ID
 from trauma_api.schemas.studies import Study
+from trauma_api.services.spool import full_disk_translated
 from trauma_api.services.study_storage import StoredStudy, StudyNotFoundError, StudyStorage
 
 T = TypeVar("T")
+
+
+class ReadingUnavailableError(UnavailableError):
+    """The processes that read uploads do not start or do not answer."""
+
+    code = "reading-unavailable"
+    title = "Uploads cannot be read now"
+    public_message = "The part that reads uploads does not answer. Try again shortly."
 
 
 class SliceOutOfRangeError(InputError):
@@ -39,8 +49,9 @@ class NoMaskError(InputError):
 class StudyService:
     """Keeps studies, and knows the built-in sample."""
 
-    def __init__(self, storage: StudyStorage, limits: ReadLimits) -> None:
+    def __init__(self, storage: StudyStorage, sandbox: Sandbox, limits: ReadLimits) -> None:
         self._storage = storage
+        self._sandbox = sandbox
         self._limits = limits
         self._sample_study_id: str | None = None
 
@@ -49,17 +60,20 @@ class StudyService:
         """Where studies are kept."""
         return self._storage
 
-    async def ingest(
-        self,
-        files: Sequence[UploadedFile],
-        folder: Path,
-        spacing_zyx_mm: tuple[float, float, float] | None = None,
-        window_hu: tuple[float, float] | None = None,
-    ) -> Study:
-        """Read an upload, unpacking in its private folder, and keep it. Raises InputError when it is not usable."""
-        read = partial(_read, files, folder, spacing_zyx_mm, window_hu, self._limits)
-        study_id = await _in_thread(lambda: self._storage.save(read()))
+    async def ingest(self, files: Sequence[UploadedFile], folder: Path, stated: Stated) -> Study:
+        """Read an upload in bounded processes, unpacking in its private folder, and keep it.
+
+        Raises InputError when it is not usable, InsufficientStorageError, ReadingUnavailableError.
+        """
+        study_id = await _in_thread(partial(self._read_and_keep, files, folder, stated))
         return await self.describe(study_id)
+
+    def _read_and_keep(self, files: Sequence[UploadedFile], folder: Path, stated: Stated) -> str:
+        try:
+            with full_disk_translated():
+                return self._storage.save(read_upload(files, folder, self._sandbox, stated, self._limits))
+        except SandboxError as error:
+            raise ReadingUnavailableError from error
 
     async def open(self, study_id: str) -> StoredStudy:
         """Open a study for work. Raises StudyNotFoundError."""
@@ -103,27 +117,14 @@ class StudyService:
             except StudyNotFoundError:
                 pass  # its time was over: drawn anew below
         with tempfile.TemporaryDirectory(dir=self._storage.spool_root) as folder:
-            self._sample_study_id = self._storage.save(_read_sample(Path(folder)))
+            self._sample_study_id = self._read_and_keep(_write_sample(Path(folder)), Path(folder), Stated())
         return self._storage.open(self._sample_study_id)
 
 
-def _read(
-    files: Sequence[UploadedFile],
-    folder: Path,
-    spacing_zyx_mm: tuple[float, float, float] | None,
-    window_hu: tuple[float, float] | None,
-    limits: ReadLimits,
-) -> ReadStudy:
-    unpacked = folder / "unpacked"
-    unpacked.mkdir(mode=0o700)
-    return read_upload(files, unpacked, spacing_zyx_mm=spacing_zyx_mm, window_hu=window_hu, limits=limits)
-
-
-def _read_sample(folder: Path) -> ReadStudy:
+def _write_sample(folder: Path) -> list[UploadedFile]:
     write_sample_study(folder)
     paths = sorted(path for path in folder.iterdir() if path.suffix == ".dcm")
-    files = [UploadedFile(position, path) for position, path in enumerate(paths)]
-    return _read(files, folder, None, None, ReadLimits())
+    return [UploadedFile(position, path) for position, path in enumerate(paths)]
 
 
 def describe(study: StoredStudy) -> Study:
@@ -138,7 +139,9 @@ def describe(study: StoredStudy) -> Study:
         columns=stack.shape_yx[1],
         spacing_zyx_mm=None if spacing is None else [round(value, 6) for value in spacing],
         slice_order="as_sent" if record.source == "pictures" else "head_to_feet",
+        slice_thickness_mm=record.slice_thickness_mm,
         series=record.series,
+        eligibility=record.eligibility,
         warnings=record.warnings,
         expires_at=study.expires_at,
         slice_url=f"/v1/studies/{record.study_id}/slices/{{slice_index}}.png",

@@ -17,16 +17,17 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trauma_api.errors import NotFoundError
-from trauma_api.imaging.uploads import ReadStudy, SeriesSummary
+from trauma_api.imaging.study import Eligibility as Found
+from trauma_api.imaging.uploads import ReadStudy, SeriesSummary, StudyWarning
 from trauma_api.imaging.volume import CTVolume, ImageStack, PictureStack
 from trauma_api.schemas.base import Caveat, Schema
-from trauma_api.schemas.studies import SeriesInfo
+from trauma_api.schemas.studies import Coverage, Eligibility, SeriesInfo
 
 
 class StudyNotFoundError(NotFoundError):
@@ -44,9 +45,11 @@ class StudyRecord(Schema):
     source: Literal["dicom", "nifti", "pictures"]
     series: list[SeriesInfo]
     warnings: list[Caveat]
+    eligibility: Eligibility
     stack_shape: list[int]
     stack_dtype: Literal["<i2", "<f4", "|u1"]
     affine_lps: list[list[float]] | None
+    slice_thickness_mm: list[float] | None
     stated_spacing_zyx_mm: list[float] | None
     window_hu: list[float] | None
 
@@ -86,7 +89,7 @@ class StudyStorage:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def save(self, study: ReadStudy) -> str:
-        """Keep a study; the same content is kept once. Returns its id."""
+        """Keep a study, whose file of voxels is moved away; the same content is kept once. Returns its id."""
         study_id = study.digest[:32]
         folder = self._kept / study_id
         if not folder.exists():
@@ -197,34 +200,75 @@ def _mtime(path: Path) -> float:
 
 
 def _write(folder: Path, study_id: str, study: ReadStudy) -> None:
-    stack = study.stack
-    affine, spacing, window = None, None, None
-    if isinstance(stack, CTVolume):
-        array, affine = (
-            stack.voxels_zyx_hu.astype(stack.voxels_zyx_hu.dtype.newbyteorder("<"), copy=False),
-            stack.affine_lps,
-        )
-    else:
-        array, spacing, window = stack.pixels_zyxc, stack.stated_spacing_zyx_mm, stack.window_hu
     # Plain bytes, with shape and type in the record: NumPy's own format is parsed as Python source, which CPython 3.11
     # does not do safely on several threads at once (SystemError from ast.parse).
-    array.tofile(folder / "stack.raw")
-    record = StudyRecord(
+    study.stack_path.rename(folder / "stack.raw")
+    (folder / "study.json").write_text(_record(study_id, study).model_dump_json(), encoding="utf-8")
+
+
+def _record(study_id: str, study: ReadStudy) -> StudyRecord:
+    stack = study.stack
+    array = stack.voxels_zyx_hu if isinstance(stack, CTVolume) else stack.pixels_zyxc
+    return StudyRecord(
         study_id=study_id,
         source=study.source,
         series=[_series_info(series) for series in study.series],
-        warnings=[Caveat(code=warning.code, detail=warning.detail) for warning in study.warnings],
+        warnings=[_caveat(warning) for warning in (*study.warnings, *study.eligibility.warnings)],
+        eligibility=_eligibility(study.eligibility),
         stack_shape=list(array.shape),
         stack_dtype=array.dtype.str,
-        affine_lps=None if affine is None else affine.tolist(),
-        stated_spacing_zyx_mm=None if spacing is None else list(spacing),
-        window_hu=None if window is None else list(window),
+        **_space(stack),
     )
-    (folder / "study.json").write_text(record.model_dump_json(), encoding="utf-8")
+
+
+class _Space(TypedDict):
+    """Where voxels lie, as it is kept."""
+
+    affine_lps: list[list[float]] | None
+    slice_thickness_mm: list[float] | None
+    stated_spacing_zyx_mm: list[float] | None
+    window_hu: list[float] | None
+
+
+def _space(stack: ImageStack) -> _Space:
+    affine, thickness, spacing, window = None, None, None, None
+    if isinstance(stack, CTVolume):
+        affine, thickness = stack.affine_lps, stack.slice_thickness_mm
+    else:
+        spacing, window = stack.stated_spacing_zyx_mm, stack.window_hu
+    return {
+        "affine_lps": None if affine is None else affine.tolist(),
+        "slice_thickness_mm": None if thickness is None else list(thickness),
+        "stated_spacing_zyx_mm": None if spacing is None else list(spacing),
+        "window_hu": None if window is None else list(window),
+    }
+
+
+def _caveat(warning: StudyWarning) -> Caveat:
+    return Caveat(code=warning.code, detail=warning.detail)
+
+
+def _eligibility(found: Found) -> Eligibility:
+    coverage = found.coverage
+    first, last = (None, None) if coverage is None or coverage.abdomen_slices is None else coverage.abdomen_slices
+    return Eligibility(
+        status=found.status,
+        reasons=[_caveat(reason) for reason in found.reasons],
+        coverage=None
+        if coverage is None
+        else Coverage(
+            first_abdomen_slice=first,
+            last_abdomen_slice=last,
+            abdomen_extent_mm=coverage.abdomen_extent_mm,
+            top_included=coverage.top_included,
+            bottom_included=coverage.bottom_included,
+        ),
+    )
 
 
 def _series_info(series: SeriesSummary) -> SeriesInfo:
     return SeriesInfo(
+        series_id=series.series_id,
         series_uid=series.series_uid,
         modality=series.modality,
         slice_count=series.slice_count,
@@ -232,16 +276,21 @@ def _series_info(series: SeriesSummary) -> SeriesInfo:
         columns=series.columns,
         spacing_zyx_mm=None if series.spacing_zyx_mm is None else list(series.spacing_zyx_mm),
         orientation=series.orientation,
+        phase=series.phase,
         lossy=series.lossy,
+        transfer_syntax_uid=series.transfer_syntax_uid,
         selected=series.selected,
         reason=series.reason,
+        score=series.score,
+        score_reasons=list(series.score_reasons),
     )
 
 
 def _stack(record: StudyRecord, array: NDArray[np.generic]) -> ImageStack:
     if record.source != "pictures":
         affine = None if record.affine_lps is None else np.asarray(record.affine_lps, dtype=np.float64)
-        return CTVolume(array, affine)  # type: ignore[arg-type]  # the dtype is the one that was saved
+        thickness = None if record.slice_thickness_mm is None else tuple(record.slice_thickness_mm)
+        return CTVolume(array, affine, thickness)  # type: ignore[arg-type]  # the dtype is the one that was saved
     spacing, window = record.stated_spacing_zyx_mm, record.window_hu
     return PictureStack(
         array,  # type: ignore[arg-type]

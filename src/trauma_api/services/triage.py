@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from trauma_api.engines.base import TriageScores
 from trauma_api.schemas.base import RESEARCH_NOTICE
 from trauma_api.schemas.triage import CandidateScore, SliceScore, TriageResult
+from trauma_api.services.eligibility import require_eligible
 from trauma_api.services.ports import Progress, TriagePort, ignore_progress
 from trauma_api.services.provenance import caveats_of, provenance_of
 from trauma_api.services.study_storage import StoredStudy
@@ -65,7 +66,8 @@ class TriageService:
     async def run(
         self, study: StoredStudy, threshold: float | None = None, on_progress: Progress = ignore_progress
     ) -> TriageResult:
-        """Score all slices of a study."""
+        """Score all slices of a study. Raises StudyNotEligibleError."""
+        require_eligible(study)
         began = time.monotonic()
         scores = await self._port.score(study.stack, on_progress)
         chosen = self._threshold if threshold is None else threshold

@@ -48,6 +48,7 @@ class VolumeService:
             raise NoSpacingError
         chosen = self._port.threshold if threshold is None else threshold
         mask = await self._mask(study, spacing, chosen, on_progress)
+        stack = study.stack
         low, high = chosen * (1 - INTERVAL_SHARE), chosen + (1 - chosen) * INTERVAL_SHARE
         measure = await anyio.to_thread.run_sync(
             partial(
@@ -57,6 +58,7 @@ class VolumeService:
                 threshold=chosen,
                 low_threshold=low,
                 high_threshold=high,
+                slice_thickness_mm=stack.slice_thickness_mm if isinstance(stack, CTVolume) else None,
             )
         )
         return self._result(study, measure, spacing, chosen, (low, high), time.monotonic() - began)

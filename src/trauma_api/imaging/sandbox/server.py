@@ -1,0 +1,167 @@
+"""The fork server: a process without threads and secrets that forks one bounded child for each job.
+
+Started by `client.Sandbox` as ``python -m trauma_api.imaging.sandbox.server <listening socket> <lifeline>``, two file
+descriptors. Each connection is one job. The server itself reads nothing from a connection; the child does, after it has
+bounded itself.
+"""
+
+import contextlib
+import gc
+import os
+import selectors
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from trauma_api.errors import InputError
+from trauma_api.imaging.quiet import quiet_libraries
+from trauma_api.imaging.sandbox.bounds import ChildBounds, allow_cpu, apply_bounds
+from trauma_api.imaging.sandbox.messages import (
+    BEGUN,
+    BEGUN_TAG,
+    ENDED,
+    ENDED_TAG,
+    FAILED,
+    FAILED_TAG,
+    OUT_OF_MEMORY_EXIT,
+    REFUSED,
+    REFUSED_TAG,
+    REQUEST,
+    RESULT_TAG,
+    SYSTEM_FAILED,
+    SYSTEM_TAG,
+    WHOLE_LINE,
+    Begun,
+    Ended,
+    Failed,
+    Refused,
+    Request,
+    SystemFailed,
+)
+from trauma_api.imaging.sandbox.tasks import TASKS, preload
+
+# Read before the bounds are set, which the request itself states: enough for any request of the service.
+_REQUEST_WALL_S = 30.0
+FAILED_EXIT = 1
+
+
+def main(listener_fd: int, lifeline_fd: int) -> None:
+    """Serve until the lifeline closes, which happens when the service ends in whatever way."""
+    quiet_libraries()
+    preload()
+    # What was imported never changes, and children should not copy its pages by counting references in a collection.
+    gc.collect()
+    gc.freeze()
+    _Server(listener_fd, lifeline_fd).serve()
+
+
+class _Server:
+    """Forks children and reports how each ended."""
+
+    def __init__(self, listener_fd: int, lifeline_fd: int) -> None:
+        self._listener = socket.socket(fileno=listener_fd)
+        self._lifeline_fd = lifeline_fd
+        self._connections: dict[int, socket.socket] = {}
+        self._wakeup_read, self._wakeup_write = os.pipe()
+        os.set_blocking(self._wakeup_write, False)
+
+    def serve(self) -> None:
+        """Accept jobs and reap children."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
+        selector = selectors.DefaultSelector()
+        for readable in (self._listener, self._lifeline_fd, self._wakeup_read):
+            selector.register(readable, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _ in selector.select()}
+            if self._lifeline_fd in ready:
+                self._stop()
+                return
+            if self._wakeup_read in ready:
+                os.read(self._wakeup_read, 4096)
+            self._reap()
+            if self._listener in ready:
+                self._fork()
+
+    def _fork(self) -> None:
+        connection, _ = self._listener.accept()
+        pid = os.fork()
+        if pid:
+            self._connections[pid] = connection
+            return
+        # In the child: nothing of the server may stay open here, nor may the child ever return into its loop.
+        status = FAILED_EXIT
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._listener.close()
+            for other in (self._lifeline_fd, self._wakeup_read, self._wakeup_write):
+                os.close(other)
+            for sibling in self._connections.values():
+                sibling.close()
+            status = _run_child(connection)
+        finally:
+            os._exit(status)
+
+    def _reap(self) -> None:
+        while self._connections:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            connection = self._connections.pop(pid)
+            code = os.waitstatus_to_exitcode(status)
+            ended = Ended(code, None) if code >= 0 else Ended(None, -code)
+            with contextlib.suppress(OSError), connection:  # the service may have gone away
+                # The child may have been killed within a line.
+                connection.sendall(b"\n" + ENDED_TAG + ENDED.dump_json(ended) + WHOLE_LINE + b"\n")
+
+    def _stop(self) -> None:
+        for pid in self._connections:
+            os.kill(pid, signal.SIGKILL)
+
+
+def _run_child(connection: socket.socket) -> int:
+    os.umask(0o077)
+    # Decoders print what they think of a file, which may quote it.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    with connection, connection.makefile("rwb") as stream:
+        signal.setitimer(signal.ITIMER_REAL, _REQUEST_WALL_S)
+        size = int.from_bytes(stream.read(8), "big")
+        request = REQUEST.validate_json(stream.read(size))
+        bounds = ChildBounds(request.memory_bytes, request.cpu_s_per_file, request.wall_s, request.file_bytes)
+        apply_bounds(bounds)
+        try:
+            for line in _lines(request, bounds):
+                stream.write(line + WHOLE_LINE + b"\n")
+                stream.flush()
+        except MemoryError:
+            return OUT_OF_MEMORY_EXIT
+        except Exception as error:  # noqa: BLE001 - the last resort of a child, which ends here
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            failed = Failed(type(error).__name__, f"{Path(frame.filename).name}:{frame.lineno}")
+            stream.write(FAILED_TAG + FAILED.dump_json(failed) + WHOLE_LINE + b"\n")
+            return FAILED_EXIT
+    return 0
+
+
+def _lines(request: Request, bounds: ChildBounds) -> Iterator[bytes]:
+    try:
+        for said in TASKS[request.task](request.arguments):
+            if isinstance(said, Begun):
+                allow_cpu(bounds)
+                yield BEGUN_TAG + BEGUN.dump_json(said)
+            else:
+                yield RESULT_TAG + said
+    except InputError as error:
+        yield REFUSED_TAG + REFUSED.dump_json(Refused(error.code, error.detail))
+    except OSError as error:
+        yield SYSTEM_TAG + SYSTEM_FAILED.dump_json(SystemFailed(error.errno or 0))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))
