@@ -294,7 +294,7 @@ def test_a_varying_distance_is_measured_and_told() -> None:
 
 def test_copies_of_slices_are_told() -> None:
     headers = stack(evenly(5))
-    copies = [replace(header, entry=replace(header.entry, sha256="f" * 64)) for header in headers[:1]]
+    copies = [replace(header, entry=replace(header.entry, digest="f" * 64)) for header in headers[:1]]
     choice = chosen([*headers, *copies])
     assert choice.summaries[0].slice_count == 5
     assert codes(choice) == ["duplicate-slices"]

@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import hashlib
 import lzma
 import stat
 import struct
@@ -13,6 +12,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from tests.imaging.raw_files import ct_bytes, scan_all, scan_bytes, write_zip
 from trauma_api.errors import InputError
@@ -53,7 +53,7 @@ def test_entries_are_written_under_numbers_whatever_their_names_are(tmp_path: Pa
     assert all(record.entry.path.parent == tmp_path / "scratch" for record in found)
     assert {record.entry.path.read_bytes() for record in found} == {slice_}
     assert all(len(record.slices) == 1 for record in found)
-    assert {record.entry.sha256 for record in found} == {hashlib.sha256(slice_).hexdigest()}
+    assert {record.entry.digest for record in found} == {blake3(slice_).hexdigest()}
     assert {path.name for path in tmp_path.iterdir()} == {"x", "scratch"}
 
 
@@ -212,7 +212,7 @@ def test_gzipped_dicom_is_inflated_and_hashed_inflated(tmp_path: Path) -> None:
         record = scan_bytes(packed, tmp_path)
 
         assert record.entry.kind == "dicom"
-        assert record.entry.sha256 == hashlib.sha256(slice_).hexdigest()
+        assert record.entry.digest == blake3(slice_).hexdigest()
         assert record.entry.path.read_bytes() == slice_
         assert len(record.slices) == 1
 
@@ -247,7 +247,7 @@ def test_other_archives_are_no_images(tmp_path: Path, content: bytes) -> None:
     record = scan_bytes(content, tmp_path)
 
     assert (record.entry.kind, record.slices, record.left_out) == ("unknown", (), None)
-    assert record.entry.sha256 == hashlib.sha256(content).hexdigest()
+    assert record.entry.digest == blake3(content).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -265,4 +265,4 @@ def test_a_dicom_file_may_start_like_anything_else(tmp_path: Path, magic: bytes)
 def test_large_files_are_hashed_whole(tmp_path: Path) -> None:
     content = bytes(range(256)) * 12_000
 
-    assert scan_bytes(content, tmp_path).entry.sha256 == hashlib.sha256(content).hexdigest()
+    assert scan_bytes(content, tmp_path).entry.digest == blake3(content).hexdigest()

@@ -106,9 +106,9 @@ def test_passes_with_a_time_of_each_slice_are_cut_at_the_long_pause() -> None:
         for index, header in enumerate(stack(evenly(20, start_mm=-15.0), content="portal"))
     ]
     headers = shuffled([*arterial, *portal])
-    assert {frozenset(header.entry.sha256 for header in group.slices) for group in group_slices(headers)} == {
-        frozenset(header.entry.sha256 for header in arterial),
-        frozenset(header.entry.sha256 for header in portal),
+    assert {frozenset(header.entry.digest for header in group.slices) for group in group_slices(headers)} == {
+        frozenset(header.entry.digest for header in arterial),
+        frozenset(header.entry.digest for header in portal),
     }
 
 
@@ -138,7 +138,7 @@ def test_inseparable_passes_stay_together() -> None:
 def test_copies_of_a_slice_count_once_whatever_their_order() -> None:
     headers = stack(evenly(5), content="original")
     copies = [
-        replace(header, entry=replace(header.entry, sha256=f"{index:064x}")) for index, header in enumerate(headers[:2])
+        replace(header, entry=replace(header.entry, digest=f"{index:064x}")) for index, header in enumerate(headers[:2])
     ]
     (group,) = group_slices([*headers, *copies])
     assert (len(group.slices), group.copies) == (5, 2)
@@ -147,7 +147,7 @@ def test_copies_of_a_slice_count_once_whatever_their_order() -> None:
 
 def test_of_copies_the_lossless_one_is_kept() -> None:
     first, second = stack(evenly(2))
-    lossy = replace(first, entry=replace(first.entry, sha256="0" * 64), lossy=True)
+    lossy = replace(first, entry=replace(first.entry, digest="0" * 64), lossy=True)
     (group,) = group_slices([lossy, first, second])
     assert not group.lossy
 

@@ -73,7 +73,7 @@ def test_axes_are_brought_into_canonical_order_and_ras_becomes_lps(tmp_path: Pat
     (series,) = stack.series
     assert series.spacing_zyx_mm == pytest.approx((3.0, 0.8, 0.5))
     assert (series.slice_count, series.rows, series.columns) == (5, 6, 4)
-    assert series.series_id == entry.sha256[:12] == nifti_series_id(entry)
+    assert series.series_id == entry.digest[:12] == nifti_series_id(entry)
     assert stack.entry == entry
     assert stack.warnings == ()
 

@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -106,12 +107,12 @@ def _written(dataset: Dataset) -> bytes:
 
 def _meta(transfer_syntax: UID) -> bytes:
     """A preamble and the file meta information alone."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = transfer_syntax
-    dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3.1")
-    return _written(dataset)
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = transfer_syntax
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, UID("1.2.3.1")
+    stream = io.BytesIO()
+    write_file_meta_info(stream, meta)
+    return bytes(128) + b"DICM" + stream.getvalue()
 
 
 def _squeezed(size: int, deflate: "zlib._Compress") -> Iterator[bytes]:
@@ -150,7 +151,7 @@ def overlapping_zip() -> bytes:
     """Entries of the directory that all point to the same compressed bytes, as in Fifield's bombs."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("0", bytes(MIB))
+        archive.writestr("0", bytes(50_000))
         info = archive.infolist()[0]
         for number in range(1, 200):
             twin = zipfile.ZipInfo(f"{number}")

@@ -66,7 +66,7 @@ def read_dicom(reading: Reading, headers: Sequence[SliceHeader], target: Path, p
 
 def unique_slices(scanned: Sequence[ScannedEntry]) -> tuple[list[SliceHeader], tuple[StudyWarning, ...]]:
     """The slices of all DICOM images; identical copies of a file count once."""
-    unique = {one.entry.sha256: one for one in reversed(scanned) if one.slices}
+    unique = {one.entry.digest: one for one in reversed(scanned) if one.slices}
     headers = [header for one in reversed(unique.values()) for header in one.slices]
     copies = sum(bool(one.slices) for one in scanned) - len(unique)
     if not copies:

@@ -114,7 +114,7 @@ class Opener:
         with entry.path.open("rb") as stream:
             stream.seek(start)
             stored = inflate_file(stream, wbits, target, self._limits, self._tally)
-        return Opened(replace(entry, path=target, sha256=stored.sha256), stored)
+        return Opened(replace(entry, path=target, digest=stored.digest), stored)
 
     def scratch_path(self, unit: Unit) -> Path:
         """Where the bytes of an archive's entry are written."""
@@ -155,7 +155,7 @@ def _kind_of_file(path: Path) -> EntryKind:
 
 
 def _entry(unit: Unit, path: Path, kind: EntryKind, stored: Stored) -> Entry:
-    return Entry(unit.file.position, unit.number, path, kind, stored.sha256)
+    return Entry(unit.file.position, unit.number, path, kind, stored.digest)
 
 
 def _inflated_head(packed: memoryview) -> bytes:

@@ -41,8 +41,8 @@ class SliceGroup:
 
     @cached_property
     def series_id(self) -> str:
-        """The first 12 hex digits of the sha256 over ``<file's sha256>:<frame>`` and a newline for each slice."""
-        lines = "".join(f"{header.entry.sha256}:{header.frame}\n" for header in self.slices)
+        """The first 12 hex digits of the sha256 over ``<file's digest>:<frame>`` and a newline for each slice."""
+        lines = "".join(f"{header.entry.digest}:{header.frame}\n" for header in self.slices)
         return hashlib.sha256(lines.encode("ascii")).hexdigest()[:_SERIES_ID_DIGITS]
 
     @cached_property
@@ -140,7 +140,7 @@ def _clusters(grids: list[tuple[float, ...]], column: int) -> Iterator[list[tupl
 
 
 def _passes(slices: _Slices) -> list[SliceGroup]:
-    slices = sorted(slices, key=lambda one: (one.header.entry.sha256, one.header.frame, one.sent))
+    slices = sorted(slices, key=lambda one: (one.header.entry.digest, one.header.frame, one.sent))
     levelled = _levelled(slices)
     if levelled is None or _unique(levelled):
         return [_group(slices)]
@@ -190,7 +190,7 @@ def _without_copies(slices: _Slices) -> _Slices:
         identified = one.header.instance_uid is not None and len(levels[identity]) == 1
         key = (identity, one.level, _attributes(one.header)) if identified else one.sent
         kept[key] = kept[key]._replace(copies=kept[key].copies + 1) if key in kept else one
-    return sorted(kept.values(), key=lambda one: (one.header.entry.sha256, one.header.frame, one.sent))
+    return sorted(kept.values(), key=lambda one: (one.header.entry.digest, one.header.frame, one.sent))
 
 
 _TELLING: tuple[Callable[[SliceHeader], Hashable], ...] = (

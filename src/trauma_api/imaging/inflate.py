@@ -1,7 +1,6 @@
 """Copies and inflates within limits, hashing on the way: what is compressed may never fill a disk or the memory."""
 
 import fcntl
-import hashlib
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
+
+from blake3 import blake3
 
 from trauma_api.errors import InputError
 from trauma_api.imaging.study import ReadLimits
@@ -45,7 +46,7 @@ class Stored:
     """What was copied: its size, digest and first bytes (1 MiB at most)."""
 
     size: int
-    sha256: str
+    digest: str
     head: memoryview
     crc32: int = 0
 
@@ -84,12 +85,12 @@ class Hasher:
         with path.open("rb", buffering=0) as stream:
             size = stream.readinto(self._head)
             head = memoryview(self._head)[:size]
-            sha = hashlib.sha256(head)
+            digest = blake3(head)
             rest = memoryview(self._rest)
             while size >= CHUNK_BYTES and (count := stream.readinto(rest)):
-                sha.update(rest[:count])
+                digest.update(rest[:count])
                 size += count
-        return Stored(size, sha.hexdigest(), head)
+        return Stored(size, digest.hexdigest(), head)
 
 
 def inflated(pieces: Iterable[bytes], wbits: int) -> Iterator[bytes]:
@@ -123,16 +124,16 @@ def pieces(stream: BinaryIO) -> Iterator[bytes]:
 
 def store(chunks: Iterable[bytes], target: Path, spend: Callable[[int], None]) -> Stored:
     """Write chunks to a file, hashing them; ``spend`` is asked before each is written and raises to stop."""
-    sha, size, crc32, head = hashlib.sha256(), 0, 0, b""
+    digest, size, crc32, head = blake3(), 0, 0, b""
     with target.open("wb", buffering=0) as out:
         for chunk in chunks:
             spend(len(chunk))
             head = head or chunk
             size += len(chunk)
-            sha.update(chunk)
+            digest.update(chunk)
             crc32 = zlib.crc32(chunk, crc32)
             _write_all(out.fileno(), chunk)
-    return Stored(size, sha.hexdigest(), memoryview(head), crc32)
+    return Stored(size, digest.hexdigest(), memoryview(head), crc32)
 
 
 def inflate_file(stream: BinaryIO, wbits: int, target: Path, limits: ReadLimits, tally: SharedTally) -> Stored:

@@ -147,7 +147,7 @@ def read_nifti(entries: Sequence[Entry], target: Path, limits: ReadLimits) -> Ni
 
 def nifti_series_id(entry: Entry) -> str:
     """The series id of a NIfTI file."""
-    return entry.sha256[:12]
+    return entry.digest[:12]
 
 
 def _inspect(entry: Entry, limits: ReadLimits) -> _Image:

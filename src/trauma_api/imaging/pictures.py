@@ -124,7 +124,7 @@ def _is_jpeg(entry: Entry) -> bool:
 
 
 def _summary(entries: Sequence[Entry], rows: int, columns: int) -> SeriesSummary:
-    digests = "".join(entry.sha256 for entry in entries)
+    digests = "".join(entry.digest for entry in entries)
     return SeriesSummary(
         series_id=hashlib.sha256(digests.encode("ascii")).hexdigest()[:12],
         series_uid=None,

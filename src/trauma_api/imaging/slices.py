@@ -20,8 +20,9 @@ class Entry:
     path: Path
     """Where its bytes lie, decompressed."""
     kind: EntryKind
-    sha256: str
-    """Of the bytes as they were sent; of an archive's entry, a gzip file and deflated DICOM, of the inflated bytes."""
+    digest: str
+    """BLAKE3 in hex, of the bytes as they were sent; of what was packed in an archive, a gzip file or deflated DICOM, of
+    the inflated bytes."""
     transfer_syntax_uid: str | None = None
     """Overrides the file meta's where the file was rewritten: inflated DICOM is Explicit VR Little Endian."""
 

@@ -189,7 +189,7 @@ def _read_pictures(reading: Reading, pictures: Sequence[Entry], target: Path, st
 
 def _digest(scanned: Sequence[ScannedEntry], read: _Read, stated: Stated) -> str:
     """Of all that was sent, so that an answer with other warnings is another study."""
-    files = [one.entry.sha256 for one in scanned]
+    files = [one.entry.digest for one in scanned]
     if read.source != "pictures":
         files.sort()
     said = [*files, read.source, read.series_id, str(stated.series is not None), str(stated.spacing_zyx_mm)]

@@ -18,8 +18,6 @@ from pydantic import ValidationError
 
 from trauma_api.imaging.sandbox.bounds import ChildBounds
 from trauma_api.imaging.sandbox.messages import (
-    BEGUN,
-    BEGUN_TAG,
     ENDED,
     FAILED,
     FAILED_TAG,
@@ -31,7 +29,6 @@ from trauma_api.imaging.sandbox.messages import (
     SYSTEM_FAILED,
     SYSTEM_TAG,
     WHOLE_LINE,
-    Begun,
     Ended,
     Failed,
     Refused,
@@ -55,7 +52,7 @@ class Result:
     payload: bytes
 
 
-Message = Begun | Result | Refused | SystemFailed | Failed | Ended
+Message = Result | Refused | SystemFailed | Failed | Ended
 
 
 class Sandbox:
@@ -184,8 +181,6 @@ def _messages(connection: socket.socket) -> Iterator[Message]:
 def _message(tag: bytes, payload: bytes) -> Message:
     if tag == RESULT_TAG:
         return Result(payload)
-    if tag == BEGUN_TAG:
-        return BEGUN.validate_json(payload)
     if tag == REFUSED_TAG:
         return REFUSED.validate_json(payload)
     if tag == SYSTEM_TAG:

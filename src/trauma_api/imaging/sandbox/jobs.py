@@ -105,7 +105,7 @@ class Reading:
         """Starts the clock of the study's wall-clock limit."""
         return cls(sandbox, limits, time.monotonic() + sandbox.bounds.wall_s)
 
-    def run(self, task: str, arguments: bytes) -> Iterator[Begun | Result | Ended]:
+    def run(self, task: str, arguments: bytes) -> Iterator[Result | Ended]:
         """Run a task within what is left of the study's time. Raises what the child was refused for."""
         left_s = self.deadline - time.monotonic()
         if left_s <= 0:
@@ -143,19 +143,15 @@ def _scan_share(reading: Reading, job: ScanJob) -> list[ScannedEntry]:
     found: list[ScannedEntry] = []
     for _ in range(_MOST_RESTARTS):
         done = tuple((one.entry.position, one.entry.number) for one in found)
-        begun: Begun | None = None
         for message in reading.run("scan", SCAN_JOB.dump_json(replace(job, skip=done))):
-            if isinstance(message, Begun):
-                begun = message
-            elif isinstance(message, Result):
+            if isinstance(message, Result):
                 found.append(SCANNED_ENTRY.validate_json(message.payload))
-                begun = None
             elif message.ending == "done":
                 return found
-            elif begun is None:
+            elif message.at is None:
                 raise UnreadableUploadError
             else:
-                found.append(_not_survived(begun, message.ending))
+                found.append(_not_survived(message.at, message.ending))
     raise UnreadableUploadError
 
 
@@ -197,7 +193,7 @@ def decode_slices(
 
 def _decode_share(reading: Reading, job: DecodeJob) -> dict[int, SliceStats]:
     stats: dict[int, SliceStats] = {}
-    left = list(job.numbers)
+    left, at = list(job.numbers), job.numbers[0]
     for message in reading.run("decode", DECODE_JOB.dump_json(job)):
         if isinstance(message, Result):
             decoded = DECODED_SLICE.validate_json(message.payload)
@@ -206,8 +202,10 @@ def _decode_share(reading: Reading, job: DecodeJob) -> dict[int, SliceStats]:
             left.remove(decoded.number)
             if decoded.stats is not None:
                 stats[decoded.number] = decoded.stats
+        elif message.at is not None:
+            at = message.at.position
     if left:
-        where = job.slices[job.numbers.index(left[0])].entry.where
+        where = job.slices[job.numbers.index(at)].entry.where
         raise UndecodablePixelsError(f"The pixel data of {where} are missing or damaged. Export the series again.")
     return stats
 

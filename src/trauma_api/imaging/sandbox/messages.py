@@ -27,7 +27,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Begun:
-    """The child turns to this unit of its work, counted or placed as the task says."""
+    """The unit of its work that a child turned to last, counted or placed as the task says."""
 
     position: int
     number: int | None = None
@@ -62,6 +62,8 @@ class Ended:
 
     exit_code: int | None
     signal: int | None
+    at: Begun | None = None
+    """What it was at, if it had begun."""
 
     @property
     def ending(self) -> Ending:
@@ -74,13 +76,12 @@ class Ended:
 
 
 REQUEST = TypeAdapter(Request)
-BEGUN = TypeAdapter(Begun)
 REFUSED = TypeAdapter(Refused)
 SYSTEM_FAILED = TypeAdapter(SystemFailed)
 FAILED = TypeAdapter(Failed)
 ENDED = TypeAdapter(Ended)
 
-BEGUN_TAG, RESULT_TAG, REFUSED_TAG, SYSTEM_TAG, FAILED_TAG, ENDED_TAG = b"b", b"r", b"e", b"s", b"f", b"!"
+RESULT_TAG, REFUSED_TAG, SYSTEM_TAG, FAILED_TAG, ENDED_TAG = b"r", b"e", b"s", b"f", b"!"
 
 WHOLE_LINE = b"."
 """Ends every line, because a child that is killed may leave half of one."""

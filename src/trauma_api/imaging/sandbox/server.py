@@ -7,21 +7,22 @@ bounded itself.
 
 import contextlib
 import gc
+import mmap
 import os
 import selectors
 import signal
 import socket
+import struct
 import sys
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from trauma_api.errors import InputError
 from trauma_api.imaging.quiet import quiet_libraries
 from trauma_api.imaging.sandbox.bounds import ChildBounds, allow_cpu, apply_bounds
 from trauma_api.imaging.sandbox.messages import (
-    BEGUN,
-    BEGUN_TAG,
     ENDED,
     ENDED_TAG,
     FAILED,
@@ -46,6 +47,11 @@ from trauma_api.imaging.sandbox.tasks import TASKS, preload
 # Read before the bounds are set, which the request itself states: enough for any request of the service.
 _REQUEST_WALL_S = 30.0
 FAILED_EXIT = 1
+# Results go out together: each message would wake the service up, which the children need the cores for. What a killed
+# child had not sent yet is done again by the next one.
+_BUFFER_BYTES = 2**18
+_PROGRESS = struct.Struct("<?qq")
+_NO_NUMBER = -1
 
 
 def main(listener_fd: int, lifeline_fd: int) -> None:
@@ -58,13 +64,32 @@ def main(listener_fd: int, lifeline_fd: int) -> None:
     _Server(listener_fd, lifeline_fd).serve()
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A connection, and memory shared with its child, which outlives the child and costs it no message."""
+
+    connection: socket.socket
+    progress: mmap.mmap
+
+    def begin(self, begun: Begun) -> None:
+        """Note what the child turns to."""
+        number = _NO_NUMBER if begun.number is None else begun.number
+        _PROGRESS.pack_into(self.progress, 0, 1, begun.position, number)
+
+    @property
+    def at(self) -> Begun | None:
+        """What was noted last."""
+        has_begun, position, number = _PROGRESS.unpack_from(self.progress)
+        return Begun(position, None if number == _NO_NUMBER else number) if has_begun else None
+
+
 class _Server:
     """Forks children and reports how each ended."""
 
     def __init__(self, listener_fd: int, lifeline_fd: int) -> None:
         self._listener = socket.socket(fileno=listener_fd)
         self._lifeline_fd = lifeline_fd
-        self._connections: dict[int, socket.socket] = {}
+        self._jobs: dict[int, _Job] = {}
         self._wakeup_read, self._wakeup_write = os.pipe()
         os.set_blocking(self._wakeup_write, False)
 
@@ -88,9 +113,10 @@ class _Server:
 
     def _fork(self) -> None:
         connection, _ = self._listener.accept()
+        job = _Job(connection, mmap.mmap(-1, _PROGRESS.size))
         pid = os.fork()
         if pid:
-            self._connections[pid] = connection
+            self._jobs[pid] = job
             return
         # In the child: nothing of the server may stay open here, nor may the child ever return into its loop.
         status = FAILED_EXIT
@@ -100,45 +126,45 @@ class _Server:
             self._listener.close()
             for other in (self._lifeline_fd, self._wakeup_read, self._wakeup_write):
                 os.close(other)
-            for sibling in self._connections.values():
-                sibling.close()
-            status = _run_child(connection)
+            for sibling in self._jobs.values():
+                sibling.connection.close()
+            status = _run_child(job)
         finally:
             os._exit(status)
 
     def _reap(self) -> None:
-        while self._connections:
+        while self._jobs:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 return
-            connection = self._connections.pop(pid)
+            job = self._jobs.pop(pid)
             code = os.waitstatus_to_exitcode(status)
-            ended = Ended(code, None) if code >= 0 else Ended(None, -code)
-            with contextlib.suppress(OSError), connection:  # the service may have gone away
+            ended = Ended(code, None, job.at) if code >= 0 else Ended(None, -code, job.at)
+            with contextlib.suppress(OSError), job.connection:  # the service may have gone away
                 # The child may have been killed within a line.
-                connection.sendall(b"\n" + ENDED_TAG + ENDED.dump_json(ended) + WHOLE_LINE + b"\n")
+                job.connection.sendall(b"\n" + ENDED_TAG + ENDED.dump_json(ended) + WHOLE_LINE + b"\n")
 
     def _stop(self) -> None:
-        for pid in self._connections:
+        for pid in self._jobs:
             os.kill(pid, signal.SIGKILL)
 
 
-def _run_child(connection: socket.socket) -> int:
+def _run_child(job: _Job) -> int:
     os.umask(0o077)
     # Decoders print what they think of a file, which may quote it.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    with connection, connection.makefile("rwb") as stream:
+    connection = job.connection
+    with connection, connection.makefile("rwb", buffering=_BUFFER_BYTES) as stream:
         signal.setitimer(signal.ITIMER_REAL, _REQUEST_WALL_S)
         size = int.from_bytes(stream.read(8), "big")
         request = REQUEST.validate_json(stream.read(size))
         bounds = ChildBounds(request.memory_bytes, request.cpu_s_per_file, request.wall_s, request.file_bytes)
         apply_bounds(bounds)
         try:
-            for line in _lines(request, bounds):
+            for line in _lines(request, bounds, job):
                 stream.write(line + WHOLE_LINE + b"\n")
-                stream.flush()
         except MemoryError:
             return OUT_OF_MEMORY_EXIT
         except Exception as error:  # noqa: BLE001 - the last resort of a child, which ends here
@@ -149,12 +175,12 @@ def _run_child(connection: socket.socket) -> int:
     return 0
 
 
-def _lines(request: Request, bounds: ChildBounds) -> Iterator[bytes]:
+def _lines(request: Request, bounds: ChildBounds, job: _Job) -> Iterator[bytes]:
     try:
         for said in TASKS[request.task](request.arguments):
             if isinstance(said, Begun):
                 allow_cpu(bounds)
-                yield BEGUN_TAG + BEGUN.dump_json(said)
+                job.begin(said)
             else:
                 yield RESULT_TAG + said
     except InputError as error:
