@@ -245,7 +245,7 @@ def table(measured: list[Measured]) -> str:
         f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, "
         f"pydicom {pydicom.__version__}",
         "",
-        "| series | plain loop | ingest | times as fast | volume | memory over idle | upload over HTTP | loop lag p99 |",
+        "| series | plain loop | ingest | times as fast | volume | memory over idle | HTTP upload | loop lag p99 |",
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [

@@ -201,12 +201,12 @@ async def _temporary_folder(stack: AsyncExitStack) -> Path:
 async def _open_sandbox(settings: Settings, stack: AsyncExitStack) -> Sandbox:
     """Start the processes that read uploads."""
     bounds = ChildBounds(
-        memory_bytes=settings.reader_memory_bytes,
-        cpu_s_per_file=settings.reader_cpu_s_per_file,
-        wall_s=settings.reader_wall_s_per_study,
+        memory_bytes=settings.ingest_memory_bytes,
+        cpu_s_per_file=settings.ingest_cpu_s_per_file,
+        wall_s=settings.ingest_wall_s,
         file_bytes=max(settings.max_expanded_bytes, settings.max_voxels * MAX_VOXEL_BYTES),
     )
-    sandbox = Sandbox(settings.reader_children or len(os.sched_getaffinity(0)), bounds)
+    sandbox = Sandbox(settings.ingest_children or len(os.sched_getaffinity(0)), bounds)
     stack.push_async_callback(anyio.to_thread.run_sync, sandbox.close)
     try:
         await anyio.to_thread.run_sync(sandbox.start)

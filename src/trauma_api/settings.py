@@ -119,12 +119,12 @@ class Settings(BaseSettings):
     """Data elements of a DICOM file; a multi-frame file may hold 200 more a frame."""
     max_text_bytes: Annotated[int, Field(ge=1)] = 64 * 1024
     """One text value of a DICOM file."""
-    reader_children: Annotated[int, Field(ge=1)] | None = None
+    ingest_children: Annotated[int, Field(ge=1)] | None = None
     """Processes that read an upload; None: one a core."""
-    reader_memory_bytes: Annotated[int, Field(ge=256 * MIB)] = 1024 * MIB
+    ingest_memory_bytes: Annotated[int, Field(ge=256 * MIB)] = 1024 * MIB
     """Address space of each."""
-    reader_cpu_s_per_file: Annotated[int, Field(ge=1)] = 10
-    reader_wall_s_per_study: Annotated[int, Field(ge=1)] = 120
+    ingest_cpu_s_per_file: Annotated[int, Field(ge=1)] = 10
+    ingest_wall_s: Annotated[int, Field(ge=1)] = 120
 
     @field_validator("triage_statements")
     @classmethod

@@ -18,7 +18,7 @@ LIMITS: dict[str, Any] = {
     "max_entry_ratio": 33,
     "min_side": 17,
     "max_voxels": 4_242,
-    "reader_children": 3,
+    "ingest_children": 3,
     "upload_idle_s": 12.5,
 }
 

@@ -1,4 +1,4 @@
-"""Whatever a file does, the service goes on: no crash, no hang, no memory, nothing left behind, the next study as ever."""
+"""Whatever a file does, the service goes on: no crash, no hang, nothing left behind, the next study as ever."""
 
 import hashlib
 import os

@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     UID,
@@ -110,7 +111,7 @@ def _meta(transfer_syntax: UID) -> bytes:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = transfer_syntax
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, UID("1.2.3.1")
-    stream = io.BytesIO()
+    stream = DicomBytesIO()
     write_file_meta_info(stream, meta)
     return bytes(128) + b"DICM" + stream.getvalue()
 

@@ -16,7 +16,7 @@ def problem_in(response: httpx.Response, status: int, code: str) -> dict[str, An
     assert problem["code"] == code, problem
     assert problem["type"] == f"urn:trauma-api:problem:{code}"
     assert problem["status"] == status
-    assert problem["retryable"] is (status in {429, 503})
+    assert problem["retryable"] is (status in {408, 429, 503, 507})
     assert problem["title"]
     assert problem["detail"].endswith(".")
     assert problem["request_id"] == response.headers["x-request-id"]

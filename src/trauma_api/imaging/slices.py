@@ -21,8 +21,8 @@ class Entry:
     """Where its bytes lie, decompressed."""
     kind: EntryKind
     digest: str
-    """BLAKE3 in hex, of the bytes as they were sent; of what was packed in an archive, a gzip file or deflated DICOM, of
-    the inflated bytes."""
+    """BLAKE3 in hex, of the bytes as they were sent; of what was packed in an archive, in gzip or by deflate, of the
+    inflated bytes."""
     transfer_syntax_uid: str | None = None
     """Overrides the file meta's where the file was rewritten: inflated DICOM is Explicit VR Little Endian."""
 

@@ -8,6 +8,7 @@ from trauma_api.dependencies import Admission, ContainerDep
 from trauma_api.routers.examples import ANALYSIS_REQUEST
 from trauma_api.routers.problems import problems
 from trauma_api.schemas.analysis import AnalysisRequest, AnalysisResult
+from trauma_api.services.eligibility import StudyNotEligibleError
 from trauma_api.services.gate import GateBusyError
 from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError, PromptTooLongError
 from trauma_api.services.studies import SliceOutOfRangeError
@@ -22,6 +23,7 @@ router = APIRouter(prefix="/v1/analysis", tags=["Reading"])
     dependencies=[Admission],
     responses=problems(
         StudyNotFoundError,
+        StudyNotEligibleError,
         SliceOutOfRangeError,
         GateBusyError,
         DeviceOutOfMemoryError,

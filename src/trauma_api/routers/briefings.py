@@ -14,6 +14,7 @@ from trauma_api.routers.problems import problems
 from trauma_api.schemas.briefings import FINAL_STATUSES, Briefing, BriefingEventList, BriefingRequest
 from trauma_api.schemas.problem import Problem
 from trauma_api.services.briefings import BriefingNotFoundError, BriefingQueueFullError, ServiceStoppingError
+from trauma_api.services.eligibility import StudyNotEligibleError
 from trauma_api.services.gate import GateBusyError
 from trauma_api.services.study_storage import StudyNotFoundError
 from trauma_api.streams import EventStream, sse, stream_response
@@ -31,7 +32,9 @@ _EXAMPLE = 'id: 2\nevent: started\ndata: {"id":2,"type":"started","at":"2026-11-
     summary="Start a briefing",
     responses={
         200: {"model": Briefing, "description": "It ended within `wait` seconds."},
-        **problems(StudyNotFoundError, BriefingQueueFullError, GateBusyError, ServiceStoppingError),
+        **problems(
+            StudyNotFoundError, StudyNotEligibleError, BriefingQueueFullError, GateBusyError, ServiceStoppingError
+        ),
     },
 )
 async def create_briefing(

@@ -8,6 +8,7 @@ from trauma_api.dependencies import Admission, ContainerDep
 from trauma_api.routers.examples import TRIAGE_REQUEST
 from trauma_api.routers.problems import problems
 from trauma_api.schemas.triage import TriageRequest, TriageResult
+from trauma_api.services.eligibility import StudyNotEligibleError
 from trauma_api.services.gate import GateBusyError
 from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError
 from trauma_api.services.study_storage import StudyNotFoundError
@@ -19,7 +20,9 @@ router = APIRouter(prefix="/v1/triage", tags=["Triage"])
     "",
     summary="Score every slice",
     dependencies=[Admission],
-    responses=problems(StudyNotFoundError, GateBusyError, DeviceOutOfMemoryError, EngineFailedError),
+    responses=problems(
+        StudyNotFoundError, StudyNotEligibleError, GateBusyError, DeviceOutOfMemoryError, EngineFailedError
+    ),
 )
 async def create_triage(
     container: ContainerDep, request: Annotated[TriageRequest, Body(openapi_examples=TRIAGE_REQUEST)]

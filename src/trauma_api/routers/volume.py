@@ -8,6 +8,7 @@ from trauma_api.dependencies import Admission, ContainerDep
 from trauma_api.routers.examples import VOLUME_REQUEST
 from trauma_api.routers.problems import problems
 from trauma_api.schemas.volume import VolumeRequest, VolumeResult
+from trauma_api.services.eligibility import StudyNotEligibleError
 from trauma_api.services.gate import GateBusyError
 from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError
 from trauma_api.services.study_storage import StudyNotFoundError
@@ -20,7 +21,14 @@ router = APIRouter(prefix="/v1/volume", tags=["Volume"])
     "",
     summary="Measure hemorrhage",
     dependencies=[Admission],
-    responses=problems(StudyNotFoundError, NoSpacingError, GateBusyError, DeviceOutOfMemoryError, EngineFailedError),
+    responses=problems(
+        StudyNotFoundError,
+        StudyNotEligibleError,
+        NoSpacingError,
+        GateBusyError,
+        DeviceOutOfMemoryError,
+        EngineFailedError,
+    ),
 )
 async def create_volume(
     container: ContainerDep, request: Annotated[VolumeRequest, Body(openapi_examples=VOLUME_REQUEST)]

@@ -71,13 +71,13 @@ class ImageLimits(Schema):
     max_text_bytes: int = Field(description="One text value of a DICOM file.")
 
 
-class ReaderLimits(Schema):
+class IngestLimits(Schema):
     """Of the processes that read an upload."""
 
-    reader_children: int = Field(description="Processes that share the work on one upload.")
-    reader_memory_bytes: int = Field(description="Address space of each.")
-    reader_cpu_s_per_file: int
-    reader_wall_s_per_study: int
+    ingest_children: int = Field(description="Processes that share the work on one upload.")
+    ingest_memory_bytes: int = Field(description="Address space of each.")
+    ingest_cpu_s_per_file: int
+    ingest_wall_s: int
 
 
 class Capabilities(Schema):
@@ -87,5 +87,5 @@ class Capabilities(Schema):
     upload_limits: UploadLimits
     archive_limits: ArchiveLimits
     image_limits: ImageLimits
-    reader_limits: ReaderLimits
+    ingest_limits: IngestLimits
     notice: str

@@ -9,7 +9,7 @@ from trauma_api.schemas.capabilities import (
     Capabilities,
     Formats,
     ImageLimits,
-    ReaderLimits,
+    IngestLimits,
     SopClass,
     TransferSyntax,
     UploadLimits,
@@ -31,7 +31,7 @@ def list_capabilities(settings: Settings, content_types: tuple[str, ...]) -> Cap
         upload_limits=UploadLimits(**_named(settings, UploadLimits)),
         archive_limits=ArchiveLimits(**_named(read_limits(settings), ArchiveLimits), max_nesting=0),
         image_limits=ImageLimits(**_named(read_limits(settings), ImageLimits)),
-        reader_limits=_reader_limits(settings),
+        ingest_limits=_ingest_limits(settings),
         notice=RESEARCH_NOTICE,
     )
 
@@ -48,12 +48,12 @@ def _formats(content_types: tuple[str, ...]) -> Formats:
     )
 
 
-def _reader_limits(settings: Settings) -> ReaderLimits:
-    return ReaderLimits(
-        reader_children=settings.reader_children or len(os.sched_getaffinity(0)),
-        reader_memory_bytes=settings.reader_memory_bytes,
-        reader_cpu_s_per_file=settings.reader_cpu_s_per_file,
-        reader_wall_s_per_study=settings.reader_wall_s_per_study,
+def _ingest_limits(settings: Settings) -> IngestLimits:
+    return IngestLimits(
+        ingest_children=settings.ingest_children or len(os.sched_getaffinity(0)),
+        ingest_memory_bytes=settings.ingest_memory_bytes,
+        ingest_cpu_s_per_file=settings.ingest_cpu_s_per_file,
+        ingest_wall_s=settings.ingest_wall_s,
     )
 
 

@@ -16,5 +16,6 @@ def require_eligible(study: StoredStudy) -> None:
     """Raise StudyNotEligibleError, with the reasons, for a study that may not be scored."""
     eligibility = study.record.eligibility
     if eligibility.status == "ineligible":
-        reasons = " ".join(f"{reason.detail} ({reason.code})" for reason in eligibility.reasons)
-        raise StudyNotEligibleError(f"The study is not scored. {reasons}")
+        codes = ", ".join(reason.code for reason in eligibility.reasons)
+        sentences = " ".join(reason.detail for reason in eligibility.reasons)
+        raise StudyNotEligibleError(f"The study is not scored ({codes}). {sentences}")

@@ -28,6 +28,7 @@ from trauma_api.imaging.uploads import ReadStudy, SeriesSummary, StudyWarning
 from trauma_api.imaging.volume import CTVolume, ImageStack, PictureStack
 from trauma_api.schemas.base import Caveat, Schema
 from trauma_api.schemas.studies import Coverage, Eligibility, SeriesInfo
+from trauma_api.services.spool import full_disk_translated
 
 
 class StudyNotFoundError(NotFoundError):
@@ -126,11 +127,12 @@ class StudyStorage:
             raise StudyNotFoundError from error
 
     def save_mask(self, study_id: str, record: MaskRecord, probability_zyx: NDArray[np.uint8]) -> None:
-        """Keep a study's probability map. Raises StudyNotFoundError when the study is gone."""
+        """Keep a study's probability map. Raises StudyNotFoundError, InsufficientStorageError."""
         folder = self._folder(study_id)
         temporary = folder / f"probability-{uuid.uuid4().hex}.tmp"
         try:
-            probability_zyx.tofile(temporary)
+            with full_disk_translated():
+                probability_zyx.tofile(temporary)
             temporary.rename(folder / "probability.raw")
             self.save_mask_record(study_id, record)
         except FileNotFoundError as error:

@@ -12,6 +12,7 @@ from trauma_api.imaging.volume import CTVolume
 from trauma_api.imaging.windowing import picture_hu
 from trauma_api.schemas.base import RESEARCH_NOTICE
 from trauma_api.schemas.volume import SliceVolume, VolumeInterval, VolumeResult
+from trauma_api.services.eligibility import require_eligible
 from trauma_api.services.ports import Progress, SegmentationPort, ignore_progress
 from trauma_api.services.provenance import caveats_of, provenance_of
 from trauma_api.services.study_storage import MaskRecord, StoredMask, StoredStudy, StudyStorage
@@ -41,7 +42,11 @@ class VolumeService:
     async def run(
         self, study: StoredStudy, threshold: float | None = None, on_progress: Progress = ignore_progress
     ) -> VolumeResult:
-        """Segment a study, or take the kept mask of the same checkpoint, and measure it. Raises NoSpacingError."""
+        """Segment a study, or take the kept mask of the same checkpoint, and measure it.
+
+        Raises StudyNotEligibleError, NoSpacingError.
+        """
+        require_eligible(study)
         began = time.monotonic()
         spacing = study.stack.spacing_zyx_mm
         if spacing is None:

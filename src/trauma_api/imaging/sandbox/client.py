@@ -74,6 +74,11 @@ class Sandbox:
         """Whether the fork server runs. One that died is started again by the next job."""
         return self._server is not None and self._server.poll() is None
 
+    @property
+    def server_pid(self) -> int | None:
+        """The fork server's process; None before the start and after the end."""
+        return self._server.pid if self._server is not None else None
+
     def start(self) -> None:
         """Start the fork server, unless it runs. Returns before it has loaded its libraries."""
         with self._lock:

@@ -43,6 +43,7 @@ logger = get_logger()
 
 _MOST_RESTARTS = 8
 """Files of one upload that may each bring down a child before the upload is refused."""
+_WIDEST_GROWTH = 4
 _FEW_SLICES = 8
 """So few slices are decoded by one child: a second one would cost more than it saves."""
 
@@ -91,6 +92,12 @@ class WideRangeStackError(Exception):
     """The slices hold values that int16 does not; decode them again as float32."""
 
 
+_ENDINGS: dict[Ending, type[InputError]] = {
+    "out-of-memory": FileOutOfMemoryError,
+    "out-of-time": FileOutOfTimeError,
+}
+
+
 @dataclass(frozen=True)
 class Reading:
     """One upload on its way through the sandbox."""
@@ -105,12 +112,17 @@ class Reading:
         """Starts the clock of the study's wall-clock limit."""
         return cls(sandbox, limits, time.monotonic() + sandbox.bounds.wall_s)
 
-    def run(self, task: str, arguments: bytes) -> Iterator[Result | Ended]:
-        """Run a task within what is left of the study's time. Raises what the child was refused for."""
+    def run(self, task: str, arguments: bytes, mapped_bytes: int = 0) -> Iterator[Result | Ended]:
+        """Run a task within what is left of the study's time. Raises what the child was refused for.
+
+        ``mapped_bytes`` is the size of files that the task maps, which counts as address space and is no memory.
+        """
         left_s = self.deadline - time.monotonic()
         if left_s <= 0:
             raise ReadingTimeoutError
-        for message in self.sandbox.run(task, arguments, replace(self.sandbox.bounds, wall_s=left_s)):
+        bounds = self.sandbox.bounds
+        bounds = replace(bounds, wall_s=left_s, memory_bytes=bounds.memory_bytes + mapped_bytes)
+        for message in self.sandbox.run(task, arguments, bounds):
             if isinstance(message, Refused):
                 raise refusal(message.code, message.detail)
             if isinstance(message, SystemFailed):
@@ -157,11 +169,7 @@ def _scan_share(reading: Reading, job: ScanJob) -> list[ScannedEntry]:
 
 def _not_survived(begun: Begun, ending: Ending) -> ScannedEntry:
     entry = Entry(begun.position, begun.number, Path(), "unknown", "")
-    kinds: dict[Ending, type[InputError]] = {
-        "out-of-memory": FileOutOfMemoryError,
-        "out-of-time": FileOutOfTimeError,
-    }
-    kind = kinds.get(ending, FileCrashedError)
+    kind = _ENDINGS.get(ending, FileCrashedError)
     detail = kind.public_message.replace("A file", entry.where.capitalize(), 1)
     return ScannedEntry(entry, (), LeftOut(kind.code, detail))
 
@@ -214,7 +222,7 @@ def look_at_slices(reading: Reading, job: LookJob) -> dict[int, SliceStats]:
     """What is seen in some slices of a file of voxels, by their number."""
     found = [
         DECODED_SLICE.validate_json(message.payload)
-        for message in reading.run("look", LOOK_JOB.dump_json(job))
+        for message in reading.run("look", LOOK_JOB.dump_json(job), job.target.stat().st_size)
         if isinstance(message, Result)
     ]
     return {decoded.number: decoded.stats for decoded in found if decoded.stats is not None}
@@ -239,10 +247,17 @@ def _one_result(
     not_survived: type[InputError],
 ) -> T:
     job = IMAGE_FILES_JOB.dump_json(ImageFilesJob(tuple(entries), target, reading.limits))
-    results = [message.payload for message in reading.run(task, job) if isinstance(message, Result)]
-    if not results:
+    # The file of voxels is mapped, and no voxel takes more than four times the bytes that it came from.
+    mapped_bytes = _WIDEST_GROWTH * max(entry.path.stat().st_size for entry in entries)
+    result: T | None = None
+    for message in reading.run(task, job, mapped_bytes):
+        if isinstance(message, Result):
+            result = adapter.validate_json(message.payload)
+        elif result is None:
+            raise _ENDINGS.get(message.ending, not_survived)
+    if result is None:
         raise not_survived
-    return adapter.validate_json(results[0])
+    return result
 
 
 def _at_once(calls: Sequence[Callable[[], T]]) -> list[T]:

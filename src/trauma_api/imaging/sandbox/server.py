@@ -6,6 +6,7 @@ bounded itself.
 """
 
 import contextlib
+import errno
 import gc
 import mmap
 import os
@@ -186,6 +187,8 @@ def _lines(request: Request, bounds: ChildBounds, job: _Job) -> Iterator[bytes]:
     except InputError as error:
         yield REFUSED_TAG + REFUSED.dump_json(Refused(error.code, error.detail))
     except OSError as error:
+        if error.errno == errno.ENOMEM:  # what mapping a file raises instead of MemoryError
+            raise MemoryError from error
         yield SYSTEM_TAG + SYSTEM_FAILED.dump_json(SystemFailed(error.errno or 0))
 
 
