@@ -38,7 +38,7 @@ def test_every_encoding_gives_the_same_record(tmp_path: Path, syntax: str) -> No
 
     header = header_of(tmp_path, transfer_syntax=syntax, **stated)
 
-    assert header.transfer_syntax_uid == syntax.removesuffix(".99")
+    assert header.transfer_syntax_uid == syntax
     assert (header.rows, header.columns, header.frame, header.modality) == (4, 3, 0, "CT")
     assert (header.series_uid, header.instance_uid, header.frame_of_reference_uid) == ("1.2.3", "1.2.3.4", "1.2.9")
     assert (header.instance_number, header.acquisition_number, header.temporal_index) == (7, 2, 3)

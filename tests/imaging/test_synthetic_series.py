@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    UID,
     DeflatedExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
@@ -42,8 +43,8 @@ from trauma_api.imaging.volume import CTVolume
 REGULAR = SliceGrid(head_to_feet())
 FEET_FIRST = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 PRONE = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
-BLOCKS = SliceGrid(along_z([*(127.5 - 5.0 * np.arange(26)), *(-1.25 - 2.5 * np.arange(40))]))
-"""5 mm slices above the origin, 2.5 mm slices below, touching; the box reaches into both."""
+BLOCKS = SliceGrid(along_z([*(125.0 - 10.0 * np.arange(13)), *(-2.5 - 5.0 * np.arange(16))]))
+"""10 mm slices above the origin, 5 mm slices below, touching; the box reaches into both."""
 
 GRIDS = {
     "regular": REGULAR,
@@ -64,8 +65,9 @@ GRIDS = {
     "tall-pixels-rotated-90": SliceGrid(head_to_feet(), (0.0, 1.0, 0.0, -1.0, 0.0, 0.0), (3.0, 4.0), (128, 96)),
     "not-square": SliceGrid(head_to_feet(), shape_yx=(72, 96)),
     "mixed-spacing": BLOCKS,
+    "mixed-spacing-tilted": replace(tilted(15), centres_mm=BLOCKS.centres_mm),
     "mixed-spacing-feet-to-head": replace(BLOCKS.part(slice(None, None, -1)), orientation=FEET_FIRST),
-}  # fmt: skip
+}
 
 
 def series(grid: SliceGrid, with_box: bool = True, **overrides: Any) -> list[Dataset]:
@@ -110,9 +112,7 @@ def box_ml(study: ReadStudy) -> float:
     blood = (hu > (TISSUE_HU + BLOOD_HU) / 2) & (hu < (BLOOD_HU + MARKER_HU) / 2)
     assert volume.spacing_zyx_mm is not None
     probability = blood.astype(np.uint8) * 255
-    return measure_hemorrhage(
-        probability, volume.spacing_zyx_mm, 0.5, 0.5, 0.5, volume.slice_thickness_mm
-    ).volume_ml  # fmt: skip
+    return measure_hemorrhage(probability, volume.spacing_zyx_mm, 0.5, 0.5, 0.5, volume.slice_thickness_mm).volume_ml
 
 
 def assert_true(study: ReadStudy, grid: SliceGrid) -> None:
@@ -162,7 +162,7 @@ def test_the_order_of_files_and_their_numbers_mean_nothing(tmp_path: Path, name:
 def test_slices_at_varying_distance_have_their_own_thickness(tmp_path: Path) -> None:
     volume = volume_of(read(series(BLOCKS), tmp_path))
 
-    assert volume.slice_thickness_mm == pytest.approx([5.0] * 25 + [4.375, 3.125] + [2.5] * 39)
+    assert volume.slice_thickness_mm == pytest.approx([10.0] * 12 + [8.75, 6.25] + [5.0] * 15)
 
 
 STORED = {
@@ -219,7 +219,7 @@ def _by_acquisition_time(datasets: Sequence[Dataset], second: bool) -> None:
 def test_two_phases_of_one_series_are_told_apart_and_either_can_be_pinned(
     tmp_path: Path, mark: Callable[[Sequence[Dataset], bool], None]
 ) -> None:
-    shorter = REGULAR.part(slice(6, None))
+    shorter = REGULAR.part(slice(3, None))
     bleeding, before = series(REGULAR), series(shorter, with_box=False)
     mark(bleeding, True)
     mark(before, False)
@@ -242,16 +242,16 @@ def test_two_phases_of_one_series_are_told_apart_and_either_can_be_pinned(
 def test_files_that_are_sent_twice_count_once(tmp_path: Path) -> None:
     datasets = series(REGULAR)
 
-    study = read([*datasets, *datasets[20:25]], tmp_path)
+    study = read([*datasets, *datasets[10:13]], tmp_path)
 
     assert_true(study, REGULAR)
     assert [warning.code for warning in study.warnings] == ["duplicate-files"]
 
 
 def test_copies_of_a_slice_with_other_bytes_count_once(tmp_path: Path) -> None:
-    copies = series(REGULAR)[20:25]
+    copies = series(REGULAR)[10:13]
     datasets = series(REGULAR)
-    for copy, dataset in zip(copies, datasets[20:25], strict=True):
+    for copy, dataset in zip(copies, datasets[10:13], strict=True):
         copy.SOPInstanceUID = dataset.SOPInstanceUID
         copy.PatientName = "OTHER^NAME"
 
@@ -261,14 +261,14 @@ def test_copies_of_a_slice_with_other_bytes_count_once(tmp_path: Path) -> None:
     assert [warning.code for warning in study.warnings] == ["duplicate-slices"]
 
 
-@pytest.mark.parametrize("again", [slice(None), slice(20, 25)])
+@pytest.mark.parametrize("again", [slice(None), slice(10, 13)])
 def test_other_slices_at_the_same_positions_are_refused(tmp_path: Path, again: slice) -> None:
     second = series(REGULAR, with_box=False)[again]
 
     assert refusal_of([*series(REGULAR), *second], tmp_path) == "duplicate-slice-positions"
 
 
-@pytest.mark.parametrize("missing", [slice(30, 31), slice(28, 32), slice(3, 5)])
+@pytest.mark.parametrize("missing", [slice(15, 16), slice(2, 5)])
 @pytest.mark.parametrize("name", ["regular", "tilted-15", "oblique-10-both"])
 def test_a_gap_is_refused(tmp_path: Path, name: str, missing: slice) -> None:
     datasets = series(GRIDS[name])
@@ -279,7 +279,7 @@ def test_a_gap_is_refused(tmp_path: Path, name: str, missing: slice) -> None:
 
 def test_a_gap_in_one_of_two_blocks_is_refused(tmp_path: Path) -> None:
     datasets = series(BLOCKS)
-    del datasets[10]
+    del datasets[6]
 
     assert refusal_of(datasets, tmp_path) == "missing-slices"
 
@@ -319,7 +319,7 @@ def enhanced(grid: SliceGrid) -> Dataset:
     """The slices as frames of one Enhanced CT image, in no order, each second one with another rescale."""
     frames = np.random.default_rng(5).permutation(len(grid.centres_mm)).tolist()
     gone = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")
-    (dataset,) = series(grid.part([0]), **dict.fromkeys(gone))
+    (dataset,) = series(grid.part([0]), with_box=True, **dict.fromkeys(gone))
     hu = grid.hu()
     dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
     dataset.NumberOfFrames = len(frames)
@@ -327,7 +327,7 @@ def enhanced(grid: SliceGrid) -> Dataset:
     dataset.SharedFunctionalGroupsSequence = [
         _item(
             PlaneOrientationSequence=[_item(ImageOrientationPatient=list(grid.orientation))],
-            PixelMeasuresSequence=[_item(PixelSpacing=list(grid.spacing_yx_mm), SliceThickness=5.0)],
+            PixelMeasuresSequence=[_item(PixelSpacing=list(grid.spacing_yx_mm), SliceThickness=10.0)],
         )
     ]
     dataset.PerFrameFunctionalGroupsSequence = [
@@ -348,7 +348,7 @@ def test_frames_of_enhanced_ct_measure_true(tmp_path: Path, name: str) -> None:
 
 
 def test_enhanced_ct_without_some_of_its_frames_is_refused(tmp_path: Path) -> None:
-    grid = REGULAR.part([*range(20), *range(22, 52)])
+    grid = REGULAR.part([*range(10), *range(12, 26)])
 
     assert refusal_of([enhanced(grid)], tmp_path) == "missing-slices"
 
@@ -359,7 +359,7 @@ def test_legacy_converted_enhanced_ct_measures_true(tmp_path: Path, name: str) -
         GRIDS[name], RescaleType="HU", StudyInstanceUID="1.2.8", PatientID="x", PatientBirthDate="", PatientSex="",
         StudyID="1", StudyDate="", StudyTime="", AccessionNumber="", ReferringPhysicianName="", Manufacturer="m",
         SeriesNumber=1, FrameOfReferenceUID="1.2.9", PositionReferenceIndicator="", PatientPosition="HFS",
-        SliceThickness=5.0, AcquisitionNumber=1, BurnedInAnnotation="NO",
+        SliceThickness=10.0, AcquisitionNumber=1, BurnedInAnnotation="NO",
     )  # fmt: skip
     shuffled = [singles[number] for number in np.random.default_rng(7).permutation(len(singles))]
     for number, dataset in enumerate(shuffled):
@@ -373,7 +373,7 @@ def test_legacy_converted_enhanced_ct_measures_true(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize("syntax", [DeflatedExplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless])
-def test_every_lossless_encoding_gives_the_same_voxels(tmp_path: Path, syntax: str) -> None:
+def test_every_lossless_encoding_gives_the_same_voxels(tmp_path: Path, syntax: UID) -> None:
     datasets = series(GRIDS["tall-pixels"])
     for dataset in datasets:
         if syntax == DeflatedExplicitVRLittleEndian:

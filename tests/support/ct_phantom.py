@@ -62,7 +62,7 @@ class SliceGrid:
         rows, columns = self.shape_yx
         row_mm, column_mm = self.spacing_yx_mm
         to_corner = across * column_mm * (columns - 1) / 2 + down * row_mm * (rows - 1) / 2
-        return np.round(self.centres_mm - to_corner, 8)
+        return np.asarray(np.round(self.centres_mm - to_corner, 8))
 
     def hu(self, with_box: bool = True) -> NDArray[np.int16]:
         """What each pixel's centre hits, shape (slices, rows, columns)."""
@@ -91,12 +91,12 @@ class SliceGrid:
         return np.asarray(index)
 
 
-def along_z(z_mm: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
+def along_z(z_mm: Sequence[float] | NDArray[np.floating]) -> NDArray[np.float64]:
     """Centres of slices on the patient's axis."""
     return np.asarray([(0.0, 0.0, z) for z in z_mm])
 
 
-def head_to_feet(slices: int = 52, slice_mm: float = 5.0) -> NDArray[np.float64]:
+def head_to_feet(slices: int = 26, slice_mm: float = 10.0) -> NDArray[np.float64]:
     """Centres of evenly spaced slices about the origin, on the patient's axis."""
     return along_z(((slices - 1) / 2 - np.arange(slices)) * slice_mm)
 

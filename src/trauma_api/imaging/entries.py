@@ -1,5 +1,6 @@
 """From uploaded files to the single files in them: what each is by its content, with archives taken apart."""
 
+import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -150,8 +151,11 @@ def kind_of(head: bytes | memoryview) -> EntryKind:
 
 
 def _kind_of_file(path: Path) -> EntryKind:
-    with path.open("rb", buffering=0) as stream:
-        return kind_of(stream.read(_HEAD_BYTES))
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # half the time of a file object, for thousands of files
+    try:
+        return kind_of(os.read(descriptor, _HEAD_BYTES))
+    finally:
+        os.close(descriptor)
 
 
 def _entry(unit: Unit, path: Path, kind: EntryKind, stored: Stored) -> Entry:

@@ -17,7 +17,7 @@ from trauma_api.imaging.attributes import (
     words,
 )
 from trauma_api.imaging.functional_groups import PER_FRAME, SHARED, Frame, frames_of
-from trauma_api.imaging.prescan import Outline
+from trauma_api.imaging.prescan import DEFLATED, Outline
 from trauma_api.imaging.slices import Entry, PixelLayout, SliceHeader
 from trauma_api.imaging.stated_words import is_derived, is_localizer, is_sharp_kernel, stated_phase, states_agent
 from trauma_api.imaging.study import Modality
@@ -100,7 +100,8 @@ def _slices(entry: Entry, outline: Outline, attributes: Attributes) -> Iterator[
     modality = _modality(attributes, sop_class)
     count = int(attributes.get("NumberOfFrames") or 1) if modality == "CT" else 1
     frames = frames_of(entry.path, outline, WANTED, count) if modality == "CT" else ()
-    syntax = entry.transfer_syntax_uid or _transfer_syntax(outline)
+    # Only deflated files are rewritten; what is told is how they were sent.
+    syntax = DEFLATED.decode("ascii") if entry.transfer_syntax_uid else _transfer_syntax(outline)
     shared: dict[str, Any] = {
         "entry": entry,
         "series_uid": _text(attributes, "SeriesInstanceUID"),

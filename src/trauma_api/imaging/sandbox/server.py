@@ -50,7 +50,7 @@ _REQUEST_WALL_S = 30.0
 FAILED_EXIT = 1
 # Results go out together: each message would wake the service up, which the children need the cores for. What a killed
 # child had not sent yet is done again by the next one.
-_BUFFER_BYTES = 2**18
+_BUFFER_BYTES = 2**16
 _PROGRESS = struct.Struct("<?qq")
 _NO_NUMBER = -1
 
@@ -152,6 +152,7 @@ class _Server:
 
 def _run_child(job: _Job) -> int:
     os.umask(0o077)
+    gc.disable()  # it ends before cycles could add up, and its memory is bounded
     # Decoders print what they think of a file, which may quote it.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
