@@ -5,9 +5,10 @@
 Times are medians of repeats with a warm page cache, and once more with the files evicted from it, beside the time that
 reading their bytes alone then takes: the disk's limit. What was written before is flushed before each repeat. The
 plain loop runs in a process of its own that is bound to one core, and does nothing with the pixels. Ingest identifies,
-hashes, parses, chooses, decodes, turns, checks and keeps the study. Memory, looked at in a run of its own, is the proportional set size of the service's process, the fork server and its children together, at its
-highest over what it was before the upload. The event loop's lag is how late a 5 ms sleep wakes up in the service's own
-loop while a client in another process uploads the series over HTTP.
+hashes, parses, chooses, decodes, turns, checks and keeps the study. Memory, looked at in a run of its own, is the
+proportional set size of the service's process, the fork server and its children together, at its highest over what it
+was before. The event loop's lag is how late a 5 ms sleep wakes up in the service's own loop while a client in another
+process uploads the series over HTTP.
 """
 
 import argparse
