@@ -56,6 +56,24 @@ class TestIngest:
             ids.add((await studies.ingest(files, scratch, Stated())).study_id)
         assert len(ids) == 1
 
+    async def test_many_uploads_at_once_wait_for_each_other_and_are_all_read(
+        self, studies: StudyService, tmp_path: Path
+    ) -> None:
+        paths = await anyio.to_thread.run_sync(write_slices, tmp_path / "slices", 9)
+        ids: list[str] = []
+
+        async def ingest(number: int) -> None:
+            folder = anyio.Path(tmp_path / f"upload{number}")
+            await folder.mkdir()
+            files = [UploadedFile(position, path) for position, path in enumerate(paths[: number // 8 + 1])]
+            ids.append((await studies.ingest(files, Path(folder), Stated())).study_id)
+
+        async with anyio.create_task_group() as group:
+            for number in range(64):
+                group.start_soon(ingest, number)
+        assert len(ids) == 64
+        assert len(set(ids)) == 8
+
 
 class TestPicture:
     async def test_the_last_slice_is_shown_and_the_one_after_it_is_refused(self, studies: StudyService) -> None:

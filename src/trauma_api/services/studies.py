@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import anyio
 import anyio.to_thread
 
 from trauma_api.errors import InputError, UnavailableError
@@ -52,6 +53,7 @@ class StudyService:
     def __init__(self, storage: StudyStorage, sandbox: Sandbox, limits: ReadLimits) -> None:
         self._storage = storage
         self._sandbox = sandbox
+        self._reading = anyio.CapacityLimiter(sandbox.children)
         self._limits = limits
         self._sample_study_id: str | None = None
 
@@ -65,7 +67,9 @@ class StudyService:
 
         Raises InputError when it is not usable, InsufficientStorageError, ReadingUnavailableError.
         """
-        study_id = await _in_thread(partial(self._read_and_keep, files, folder, stated))
+        # Of many uploads the later ones wait here: without a thread, and before the clock of their limit starts.
+        read = partial(self._read_and_keep, files, folder, stated)
+        study_id = await anyio.to_thread.run_sync(read, limiter=self._reading)
         return await self.describe(study_id)
 
     def _read_and_keep(self, files: Sequence[UploadedFile], folder: Path, stated: Stated) -> str:
