@@ -12,7 +12,7 @@ from trauma_api.imaging.anatomy import SliceStats
 from trauma_api.imaging.choice import choose
 from trauma_api.imaging.eligibility import assess, slices_to_look_at
 from trauma_api.imaging.geometry import Placement
-from trauma_api.imaging.pixels import StackType, stack_dtype
+from trauma_api.imaging.pixels import BELOW_SOFT_TISSUE_HU, StackType, stack_dtype
 from trauma_api.imaging.sandbox.jobs import Reading, WideRangeStackError, decode_slices
 from trauma_api.imaging.series import Candidate, Candidates, NotHounsfieldError, find_candidates
 from trauma_api.imaging.slices import ScannedEntry, SliceHeader
@@ -22,7 +22,6 @@ from trauma_api.imaging.volume import CTVolume
 _MOST_PROBED = 6
 """Candidates whose pixels are looked at before one is chosen."""
 _PROBE_SLICES = 9
-_AIR_OR_FAT_HU = -200
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def _decode(reading: Reading, chosen: Candidate, target: Path) -> tuple[CTVolume
             break
         except WideRangeStackError:
             dtype = "<f4"
-    if _unit_unspecified(slices) and min(one.minimum_hu for one in stats.values()) >= _AIR_OR_FAT_HU:
+    if _unit_unspecified(slices) and min(one.minimum_hu for one in stats.values()) >= BELOW_SOFT_TISSUE_HU:
         raise NotHounsfieldError
     return (
         CTVolume(

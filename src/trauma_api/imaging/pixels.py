@@ -28,7 +28,7 @@ Voxel = TypeVar("Voxel", bound=np.generic)
 AIR_FLOOR_HU = -1024
 """The lowest value kept. See `floored`."""
 
-_BELOW_SOFT_TISSUE_HU = -200
+BELOW_SOFT_TISSUE_HU = -200
 _INT16_MAX = int(np.iinfo(np.int16).max)
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _DECODE_FAILURES = (
@@ -115,7 +115,7 @@ def transfer_syntax_of(header: SliceHeader) -> str:
 
 def has_air_or_fat(voxels_hu: NDArray[np.generic]) -> bool:
     """Whether any voxel is below -200 HU, as in every body CT; label maps, masks and probability maps have none."""
-    return bool(voxels_hu.min() < _BELOW_SOFT_TISSUE_HU)
+    return bool(voxels_hu.min() < BELOW_SOFT_TISSUE_HU)
 
 
 def floored(voxels: NDArray[Voxel]) -> NDArray[Voxel]:

@@ -36,7 +36,6 @@ from trauma_api.imaging.sandbox.messages import (
     SystemFailed,
 )
 
-_START_S = 60.0
 _GRACE_S = 5.0
 _BACKLOG = 128
 
@@ -97,9 +96,7 @@ class Sandbox:
         Raises SandboxError.
         """
         bounds = bounds or self.bounds
-        request = Request(
-            task, arguments.decode(), bounds.memory_bytes, bounds.cpu_s_per_file, bounds.wall_s, bounds.file_bytes
-        )
+        request = Request(task, arguments.decode(), bounds)
         with self._turns, self._connect() as connection:
             try:
                 # The kernel ends the child at its wall-clock limit; this is for a host that is stuck.

@@ -4,7 +4,7 @@ import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,7 @@ from trauma_api.imaging.nifti import MalformedNiftiError, NiftiStack
 from trauma_api.imaging.pictures import MalformedPictureError, PictureFacts
 from trauma_api.imaging.pixels import StackType, UndecodablePixelsError
 from trauma_api.imaging.sandbox.client import Result, Sandbox, SandboxError
-from trauma_api.imaging.sandbox.messages import Begun, Ended, Ending, Failed, Refused, SystemFailed
+from trauma_api.imaging.sandbox.messages import Ended, Ending, Failed, Refused, SystemFailed
 from trauma_api.imaging.sandbox.tasks import (
     DECODE_JOB,
     DECODED_SLICE,
@@ -32,7 +32,7 @@ from trauma_api.imaging.sandbox.tasks import (
     LookJob,
     ScanJob,
 )
-from trauma_api.imaging.scan import Share
+from trauma_api.imaging.scan import Begun, Share
 from trauma_api.imaging.slices import Entry, InPlane, LeftOut, ScannedEntry, SliceHeader
 from trauma_api.imaging.study import ReadLimits, UploadedFile
 from trauma_api.log import get_logger
@@ -104,7 +104,7 @@ class Reading:
 
     sandbox: Sandbox
     limits: ReadLimits
-    deadline: float = field(default=float("inf"))
+    deadline: float
     """On the clock of time.monotonic."""
 
     @classmethod

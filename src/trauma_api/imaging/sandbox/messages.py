@@ -6,6 +6,9 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from trauma_api.imaging.sandbox.bounds import ChildBounds
+from trauma_api.imaging.scan import Begun
+
 MAX_LINE_BYTES = 32 * 2**20
 """A multi-frame file of 5,000 frames takes about 6 MiB."""
 OUT_OF_MEMORY_EXIT = 77
@@ -19,18 +22,7 @@ class Request:
 
     task: str
     arguments: str
-    memory_bytes: int
-    cpu_s_per_file: int
-    wall_s: float
-    file_bytes: int
-
-
-@dataclass(frozen=True)
-class Begun:
-    """The unit of its work that a child turned to last, counted or placed as the task says."""
-
-    position: int
-    number: int | None = None
+    bounds: ChildBounds
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,7 @@ class Ended:
     exit_code: int | None
     signal: int | None
     at: Begun | None = None
-    """What it was at, if it had begun."""
+    """What it had turned to last, counted or placed as its task says; None if it had not begun."""
 
     @property
     def ending(self) -> Ending:

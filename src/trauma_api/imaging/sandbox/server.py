@@ -22,7 +22,7 @@ from pathlib import Path
 
 from trauma_api.errors import InputError
 from trauma_api.imaging.quiet import quiet_libraries
-from trauma_api.imaging.sandbox.bounds import ChildBounds, allow_cpu, apply_bounds
+from trauma_api.imaging.sandbox.bounds import allow_cpu, apply_bounds
 from trauma_api.imaging.sandbox.messages import (
     ENDED,
     ENDED_TAG,
@@ -36,7 +36,6 @@ from trauma_api.imaging.sandbox.messages import (
     SYSTEM_FAILED,
     SYSTEM_TAG,
     WHOLE_LINE,
-    Begun,
     Ended,
     Failed,
     Refused,
@@ -44,6 +43,7 @@ from trauma_api.imaging.sandbox.messages import (
     SystemFailed,
 )
 from trauma_api.imaging.sandbox.tasks import TASKS, preload
+from trauma_api.imaging.scan import Begun
 
 # Read before the bounds are set, which the request itself states: enough for any request of the service.
 _REQUEST_WALL_S = 30.0
@@ -162,10 +162,9 @@ def _run_child(job: _Job) -> int:
         signal.setitimer(signal.ITIMER_REAL, _REQUEST_WALL_S)
         size = int.from_bytes(stream.read(8), "big")
         request = REQUEST.validate_json(stream.read(size))
-        bounds = ChildBounds(request.memory_bytes, request.cpu_s_per_file, request.wall_s, request.file_bytes)
-        apply_bounds(bounds)
+        apply_bounds(request.bounds)
         try:
-            for line in _lines(request, bounds, job):
+            for line in _lines(request, job):
                 stream.write(line + WHOLE_LINE + b"\n")
         except MemoryError:
             return OUT_OF_MEMORY_EXIT
@@ -177,11 +176,11 @@ def _run_child(job: _Job) -> int:
     return 0
 
 
-def _lines(request: Request, bounds: ChildBounds, job: _Job) -> Iterator[bytes]:
+def _lines(request: Request, job: _Job) -> Iterator[bytes]:
     try:
         for said in TASKS[request.task](request.arguments):
             if isinstance(said, Begun):
-                allow_cpu(bounds)
+                allow_cpu(request.bounds)
                 job.begin(said)
             else:
                 yield RESULT_TAG + said

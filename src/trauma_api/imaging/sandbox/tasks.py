@@ -12,9 +12,7 @@ from trauma_api.imaging.anatomy import SliceStats, slice_stats
 from trauma_api.imaging.nifti import NiftiStack, read_nifti
 from trauma_api.imaging.pictures import PictureFacts, read_pictures
 from trauma_api.imaging.pixels import StackType, WideRangeError, decode_into, supported_transfer_syntaxes
-from trauma_api.imaging.sandbox.messages import Begun
-from trauma_api.imaging.scan import Begun as UnitBegun
-from trauma_api.imaging.scan import Share, scan
+from trauma_api.imaging.scan import Begun, Share, scan
 from trauma_api.imaging.slices import Entry, InPlane, ScannedEntry, SliceHeader
 from trauma_api.imaging.study import ReadLimits, UploadedFile
 
@@ -89,17 +87,14 @@ Said = Begun | bytes
 def _scan(arguments: str) -> Iterator[Said]:
     job = SCAN_JOB.validate_json(arguments)
     for found in scan(job.files, job.scratch, job.share, job.limits, frozenset(job.skip)):
-        if isinstance(found, UnitBegun):
-            yield Begun(found.position, found.number)
-        else:
-            yield SCANNED_ENTRY.dump_json(found)
+        yield found if isinstance(found, Begun) else SCANNED_ENTRY.dump_json(found)
 
 
 def _decode(arguments: str) -> Iterator[Said]:
     job = DECODE_JOB.validate_json(arguments)
     decoding = decode_into(job.slices, job.numbers, job.in_plane, job.target, job.dtype)
     for number in job.numbers:
-        yield Begun(number)
+        yield Begun(number, None)
         try:
             decoded = next(decoding)
         except WideRangeError:
