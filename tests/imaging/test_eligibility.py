@@ -25,10 +25,11 @@ from tests.imaging.test_anatomy import (
     neck,
     plain_trunk,
 )
+from tests.support.small_phantom import small_phantom
 from trauma_api.imaging.anatomy import slice_stats
 from trauma_api.imaging.eligibility import assess, region_of, slices_to_look_at
 from trauma_api.imaging.study import Eligibility
-from trauma_api.phantom.series import write_sample_study
+from trauma_api.phantom.series import write_slices
 
 BOTH_ENDS = {"abdomen-incomplete-top", "abdomen-incomplete-bottom"}
 UNCERTAIN = {"region-uncertain"}
@@ -307,8 +308,8 @@ class TestOtherPatients:
         filled = chest_series(real_data).changed(lambda hu: np.where((hu < -500) & (hu > -955), 30, hu))
         assert filled.assess(20).status == "eligible"
 
-    def test_sample_phantom_is_an_abdomen(self, tmp_path: Path) -> None:
-        write_sample_study(tmp_path)
+    def test_small_phantom_is_an_abdomen(self, tmp_path: Path) -> None:
+        write_slices(small_phantom(), tmp_path)
         found = read_dicom(sorted(tmp_path.glob("*.dcm"))).assess()
         assert codes(found) == BOTH_ENDS
         assert seen(found) == ((0, 47), pytest.approx(240), False, False)

@@ -54,7 +54,7 @@ def collect(
 class TestDuringABriefing:
     @pytest.mark.parametrize("redis_server", [False, True], indirect=True, ids=["comes back empty", "comes back full"])
     def test_the_stream_and_the_briefing_end_well(self, service: RunningService, redis_server: RedisServer) -> None:
-        started = httpx.post(f"{service.url}/v1/briefings", json={"study_id": "sample"}).json()
+        started = httpx.post(f"{service.url}/v1/briefings", json={"study_id": "sample"}, timeout=60).json()
         seen: list[tuple[str, dict[str, Any], str | None]] = []
         reader = collect(service.url + started["links"]["events_url"], "GET", seen)
         time.sleep(1.0)

@@ -16,7 +16,8 @@ from tests.support.problems import problem_in
 from tests.support.quick import quick_service, spooled
 from tests.support.reading import read_files
 from tests.support.service import RunningService
-from tests.support.studies import DICOM, SPACING_ZYX_MM, form_files, phantom_slices, upload_slices, write_slices, zipped
+from tests.support.small_phantom import SPACING_ZYX_MM
+from tests.support.studies import DICOM, form_files, phantom_slices, upload_slices, write_slices, zipped
 from trauma_api.imaging.volume import CTVolume
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -80,7 +81,7 @@ class TestUpload:
         study = response.json()
         assert response.headers["location"] == f"/v1/studies/{study['study_id']}"
         assert (study["source"], study["slice_count"], study["rows"], study["columns"]) == ("dicom", SLICES, 160, 160)
-        assert study["spacing_zyx_mm"] == SPACING_ZYX_MM
+        assert study["spacing_zyx_mm"] == list(SPACING_ZYX_MM)
         assert study["slice_order"] == "head_to_feet"
         assert [(series["modality"], series["selected"], series["reason"]) for series in study["series"]] == [
             ("CT", True, "selected")
@@ -289,7 +290,8 @@ class TestLimits:
 class TestDescribeAndRemove:
     def test_the_sample_is_there_without_an_upload(self, client: httpx.Client) -> None:
         sample = client.get("/v1/studies/sample").json()
-        assert (sample["source"], sample["slice_count"], sample["spacing_zyx_mm"]) == ("dicom", 48, SPACING_ZYX_MM)
+        assert (sample["source"], sample["rows"], sample["columns"]) == ("dicom", 512, 512)
+        assert sample["spacing_zyx_mm"] == [5.0, 0.8, 0.8]
         assert client.get(f"/v1/studies/{sample['study_id']}").json()["study_id"] == sample["study_id"]
 
     def test_a_removed_study_is_gone(self, client: httpx.Client) -> None:

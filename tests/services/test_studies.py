@@ -16,7 +16,10 @@ from trauma_api.services.study_storage import StudyNotFoundError
 class TestSample:
     async def test_it_is_a_study_like_any_other(self, studies: StudyService) -> None:
         sample = await studies.describe("sample")
-        assert (sample.source, sample.slice_count) == ("dicom", 48)
+        assert (sample.source, sample.rows, sample.columns) == ("dicom", 512, 512)
+        assert sample.spacing_zyx_mm == [5.0, 0.8, 0.8]
+        assert sample.eligibility.status == "eligible"
+        assert sample.warnings == []
         by_id = await studies.describe(sample.study_id)
         assert by_id.model_dump(exclude={"expires_at"}) == sample.model_dump(exclude={"expires_at"})
 
@@ -27,7 +30,7 @@ class TestSample:
             await studies.describe(first.study_id)
         again = await studies.describe("sample")
         assert again.study_id == first.study_id
-        assert again.slice_count == 48
+        assert again.slice_count == first.slice_count
 
     async def test_it_is_drawn_anew_after_its_time_was_over(self, studies: StudyService, tmp_path: Path) -> None:
         first = await studies.describe("sample")
@@ -35,6 +38,18 @@ class TestSample:
         os.utime(tmp_path / "studies" / "kept" / first.study_id, (long_ago, long_ago))
         assert (await studies.describe("sample")).study_id == first.study_id
         assert list(studies.storage.spool_root.iterdir()) == []
+
+    async def test_many_who_ask_at_once_are_given_the_same(self, studies: StudyService) -> None:
+        opened: list[str] = []
+
+        async def ask() -> None:
+            opened.append((await studies.open("sample")).record.study_id)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(50):
+                group.start_soon(ask)
+        assert len(opened) == 50
+        assert len(set(opened)) == 1
 
     async def test_it_is_known_by_both_names(self, studies: StudyService) -> None:
         sample = await studies.describe("sample")
@@ -77,7 +92,8 @@ class TestIngest:
 
 class TestPicture:
     async def test_the_last_slice_is_shown_and_the_one_after_it_is_refused(self, studies: StudyService) -> None:
-        picture = await studies.picture("sample", 47, "abdomen", overlay=False)
+        last = (await studies.describe("sample")).slice_count - 1
+        picture = await studies.picture("sample", last, "abdomen", overlay=False)
         assert picture.startswith(b"\x89PNG\r\n\x1a\n")
         with pytest.raises(SliceOutOfRangeError):
-            await studies.picture("sample", 48, "abdomen", overlay=False)
+            await studies.picture("sample", last + 1, "abdomen", overlay=False)

@@ -1,4 +1,4 @@
-"""Studies to upload: slices of the phantom, as files in memory."""
+"""Studies to upload: slices of the small phantom, as files in memory."""
 
 import io
 import tempfile
@@ -9,18 +9,17 @@ from typing import Any
 
 import httpx
 
-from trauma_api.phantom.series import write_sample_study
+from tests.support.small_phantom import small_phantom
+from trauma_api.phantom.series import write_slices as write_dicom
 
 DICOM = "application/dicom"
-SPACING_ZYX_MM = [5.0, 2.2, 2.2]
-"""Of the phantom."""
 
 
 @cache
 def phantom_slices(count: int = 48, seed: int = 7) -> tuple[bytes, ...]:
-    """The middle ``count`` of the phantom's 48 slices, head to feet, as DICOM files."""
+    """The middle ``count`` of the small phantom's 48 slices, head to feet, as DICOM files."""
     with tempfile.TemporaryDirectory() as folder:
-        write_sample_study(Path(folder), seed)
+        write_dicom(small_phantom(seed), Path(folder))
         paths = sorted(Path(folder).glob("*.dcm"))
         first = (len(paths) - count) // 2
         return tuple(path.read_bytes() for path in paths[first : first + count])

@@ -1,133 +1,233 @@
-"""An abdomen of ellipsoids with a splenic injury, as labels and as Hounsfield units.
+"""The uninjured body: wall, bones, lungs, solid organs, vessels; bowel is in `hollow`."""
 
-Coordinates are millimetres in DICOM patient coordinates (x to the left, y to the back, z to the head) with the origin
-in the middle of the volume. It is drawn to test software, not to resemble a patient.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import IntEnum
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-SHAPE_ZYX = (48, 160, 160)
-SPACING_ZYX_MM = (5.0, 2.2, 2.2)
-
-_NOISE_HU = 12.0
-_LONG_MM = 1_000.0
-_SHIFT_MM = 4.0
-
-
-class Label(IntEnum):
-    """What a voxel of the phantom is."""
-
-    AIR = 0
-    FAT = 1
-    MUSCLE = 2
-    BONE = 3
-    LIVER = 4
-    SPLEEN = 5
-    KIDNEY = 6
-    AORTA = 7
-    LACERATION = 8
-    FREE_BLOOD = 9
-    EXTRAVASATION = 10
-
-
-BLOOD_LABELS = (Label.LACERATION, Label.FREE_BLOOD, Label.EXTRAVASATION)
-"""Blood outside vessels: the hematoma in the laceration, the free blood and the jet of contrast."""
-
-HU_OF_LABEL: Mapping[Label, float] = MappingProxyType(
-    {
-        Label.AIR: -1000.0,
-        Label.FAT: -100.0,
-        Label.MUSCLE: 60.0,
-        Label.BONE: 450.0,
-        Label.LIVER: 110.0,
-        Label.SPLEEN: 125.0,
-        Label.KIDNEY: 180.0,
-        Label.AORTA: 220.0,
-        Label.LACERATION: 50.0,
-        Label.FREE_BLOOD: 42.0,
-        Label.EXTRAVASATION: 240.0,
-    }
+from trauma_api.phantom.body import Body, Enhancement
+from trauma_api.phantom.labels import Label
+from trauma_api.phantom.shapes import (
+    Bead,
+    Canvas,
+    Floats,
+    Mask,
+    Point,
+    Window,
+    ball_distance,
+    beads_along,
+    ellipsoid_distance,
+    smooth_noise,
 )
-"""Portal-venous values, rounded."""
+
+_FAR_MM = 30.0
+"""How far around an organ its distance is kept: blood is drawn there."""
 
 
 @dataclass(frozen=True)
-class _Ellipsoid:
-    """Centre and half axes in mm, each as (x, y, z)."""
+class Organ:
+    """A solid organ: its window, and the distance in mm from its surface there, negative inside."""
 
-    centre: tuple[float, float, float]
-    half_axes: tuple[float, float, float]
+    label: Label
+    window: Window
+    distance_mm: Floats
+    hu: float
 
-    def grown(self, mm: float) -> "_Ellipsoid":
-        x, y, z = self.half_axes
-        return _Ellipsoid(self.centre, (x + mm, y + mm, z + mm))
 
-    def moved(self, shift: NDArray[np.float64]) -> "_Ellipsoid":
-        x, y, z = (float(value) for value in np.add(self.centre, shift))
-        return _Ellipsoid((x, y, z), self.half_axes)
+@dataclass
+class Anatomy:
+    """What is drawn so far, and where things are. ``cavity_q`` is below 1 inside the abdominal wall."""
 
-    def mask(self) -> NDArray[np.bool_]:
-        z, y, x = (
-            (np.arange(count) - (count - 1) / 2) * spacing
-            for count, spacing in zip(SHAPE_ZYX, SPACING_ZYX_MM, strict=True)
+    canvas: Canvas
+    body: Body
+    enhancement: Enhancement
+    cavity_q: Floats
+    under_diaphragm_mm: Floats
+    """Depth below the diaphragm in mm, of the grid's shape; negative in the chest."""
+    organs: dict[Label, Organ] = field(default_factory=dict)
+    bowel: list[list[Bead]] = field(default_factory=list)
+    """Each loop of small bowel as the balls along it."""
+
+    def peritoneal(self, window: Window) -> Mask:
+        """Fat inside the peritoneal cavity, where blood can spread; of the window's shape."""
+        z, y, x = self.canvas.grid.axes(window)
+        lateral = (np.abs(x) / self.body.cavity_half_x) ** 2
+        behind = np.where(z > 40, 0.42, np.where(z > -60, 0.22, 0.45)) + 0.45 * lateral
+        low = z > self.body.pelvis_z + 4
+        inside = (self.cavity_q[window] < 0.95) & (self.under_diaphragm_mm[window] > 3) & low
+        fat = self.canvas.labels_zyx[window] == Label.FAT
+        return np.asarray(fat & inside & (y < self.body.cavity_half_y * behind))
+
+    def retroperitoneal(self, window: Window) -> Mask:
+        """Fat inside the cavity that is not peritoneal; of the window's shape."""
+        fat = self.canvas.labels_zyx[window] == Label.FAT
+        inside = (self.cavity_q[window] < 0.97) & (self.under_diaphragm_mm[window] > 3)
+        return np.asarray(fat & inside & ~self.peritoneal(window))
+
+
+def draw_body_wall(canvas: Canvas, body: Body, enhancement: Enhancement, random: np.random.Generator) -> Anatomy:
+    """Fat, muscle, cavity, diaphragm and lungs."""
+    grid = canvas.grid
+    inner = _oval(canvas, body, 0.0, 0.0)
+    middle = _oval(canvas, body, body.muscle_mm, body.muscle_mm + 28)
+    outer = _oval(canvas, body, body.muscle_mm + body.fat_mm, body.muscle_mm + 28 + 0.9 * body.fat_mm)
+    everything = grid.everything
+    canvas.paint(everything, outer < 1, Label.FAT, enhancement.fat)
+    canvas.paint(everything, middle < 1, Label.MUSCLE, enhancement.muscle)
+    canvas.paint(everything, inner < 1, Label.FAT, enhancement.fat)
+    depth = _diaphragm(canvas, body) - grid.z[:, None, None]
+    anatomy = Anatomy(canvas, body, enhancement, inner, np.asarray(depth, np.float32))
+    canvas.paint(everything, (np.abs(depth) < 2.0) & (inner < 1), Label.MUSCLE, enhancement.muscle)
+    _draw_chest(anatomy, random)
+    return anatomy
+
+
+def _oval(canvas: Canvas, body: Body, more_side: float, more_back: float) -> Floats:
+    """Below 1 inside an oval around the cavity, wider by so many mm at the sides and front, and at the back."""
+    z, y, x = canvas.grid.z, canvas.grid.y, canvas.grid.x
+    narrowing = np.interp(
+        z, [body.pelvis_z - 40, body.pelvis_z + 30, -60, 40, body.dome_z], [0.80, 0.86, 1.0, 1.0, 0.93]
+    )
+    hip = np.interp(z, [body.pelvis_z - 40, body.pelvis_z + 40, -40], [1.32, 1.22, 1.0]) if more_side else 1.0
+    half_x = (body.cavity_half_x + more_side) * narrowing * hip
+    half_front = (body.cavity_half_y + more_side) * np.interp(z, [body.pelvis_z, -80, 60], [0.92, 1.0, 1.0])
+    half_back = (body.cavity_half_y + more_back) * np.interp(z, [body.pelvis_z, -80], [1.0, 1.0])
+    power = 2.5
+    side = (np.abs(x)[None, :] ** power) / (half_x[:, None] ** power)
+    front, back = np.maximum(-y, 0) ** power, np.maximum(y, 0) ** power
+    along = front[None, :] / half_front[:, None] ** power + back[None, :] / half_back[:, None] ** power
+    return np.asarray(side[:, None, :] + along[:, :, None], np.float32)
+
+
+def _diaphragm(canvas: Canvas, body: Body) -> Floats:
+    """Height of the diaphragm in mm, (rows, columns): two domes, the right one higher."""
+    y, x = canvas.grid.y[:, None], canvas.grid.x[None, :]
+    reach_x, reach_y = 0.62 * body.cavity_half_x, 1.05 * body.cavity_half_y
+    right = body.dome_z - 62 * (((x + 0.48 * body.cavity_half_x) / reach_x) ** 2 + (y / reach_y) ** 2)
+    left = body.dome_z - 12 - 62 * (((x - 0.50 * body.cavity_half_x) / reach_x) ** 2 + (y / reach_y) ** 2)
+    return np.asarray(np.maximum(right, left), np.float32)
+
+
+def _draw_chest(anatomy: Anatomy, random: np.random.Generator) -> None:
+    canvas, body, tissue = anatomy.canvas, anatomy.body, anatomy.enhancement
+    slices = int(np.count_nonzero(canvas.grid.z > body.dome_z - 150))
+    window = slice(0, slices), slice(0, canvas.grid.shape_zyx[1]), slice(0, canvas.grid.shape_zyx[2])
+    z, y, x = canvas.grid.axes(window)
+    chest = (anatomy.under_diaphragm_mm[window] < -2) & (anatomy.cavity_q[window] < 0.98)
+    heart = ellipsoid_distance((z, y, x), (20, -0.35 * body.cavity_half_y, body.dome_z + 20), (58, 46, 45), 0.4) < 0
+    middle = (np.abs(x) < 18) & (y > 0.1 * body.cavity_half_y)
+    lung = -860 + 25 * smooth_noise(random, canvas.grid.shape_of(window), canvas.grid.spacing_zyx_mm, 9)
+    canvas.paint(window, chest & ~heart & ~middle, Label.LUNG, np.asarray(lung, np.float32))
+    canvas.paint(window, chest & middle, Label.FAT, tissue.fat)
+    canvas.paint(
+        window, chest & heart, Label.SOFT_TISSUE, 0.5 * (tissue.aorta + tissue.vein) if tissue.phase != "none" else 42
+    )
+
+
+def draw_solid_organs(anatomy: Anatomy, random: np.random.Generator, *, spleen: bool) -> None:
+    """Liver, spleen (unless it was removed), kidneys; later ones give way to earlier ones."""
+    body, tissue = anatomy.body, anatomy.enhancement
+    _draw_kidneys(anatomy, random)
+    _draw_liver(anatomy, random)
+    if spleen:
+        a, b = body.cavity_half_x, body.cavity_half_y
+        centre = (
+            0.72 * a + random.uniform(-6, 6),
+            0.34 * b + random.uniform(-6, 6),
+            body.dome_z - random.uniform(66, 82),
         )
-        (cx, cy, cz), (ax, ay, az) = self.centre, self.half_axes
-        # Index 0 along the slices is at the head, so z falls with it.
-        along_z = ((-z - cz) / az)[:, None, None] ** 2
-        along_y = ((y - cy) / ay)[None, :, None] ** 2
-        along_x = ((x - cx) / ax)[None, None, :] ** 2
-        return np.asarray(along_z + along_y + along_x <= 1.0)
+        half = (random.uniform(25, 33), random.uniform(36, 46), random.uniform(46, 62))
+        window = anatomy.canvas.grid.window(centre, tuple(value + _FAR_MM for value in half))  # type: ignore[arg-type]
+        turn = random.uniform(0.2, 0.5)
+        distance = ellipsoid_distance(anatomy.canvas.grid.axes(window), centre, half, turn, random.uniform(-0.2, 0.3))
+        hilum = (centre[0] - 1.15 * half[0], centre[1] - 8, centre[2])
+        hollow = ellipsoid_distance(
+            anatomy.canvas.grid.axes(window), hilum, (0.75 * half[0], 0.55 * half[1], 0.8 * half[2])
+        )
+        _finish(anatomy, random, Label.SPLEEN, window, np.maximum(distance, -hollow), tissue.spleen)
+        if tissue.phase == "arterial":
+            _mottle(anatomy, random, Label.SPLEEN, 22.0)
 
 
-_BODY = _Ellipsoid((0, 0, 0), (155, 112, _LONG_MM))
-_WALL = _Ellipsoid((0, 0, 0), (138, 95, _LONG_MM))
-_CAVITY = _Ellipsoid((0, -8, 0), (124, 80, _LONG_MM))
-_SPINE = _Ellipsoid((0, 68, 0), (22, 20, _LONG_MM))
-_AORTA = _Ellipsoid((10, 38, 0), (10, 10, _LONG_MM))
-_LIVER = _Ellipsoid((-62, -6, 55), (58, 60, 62))
-_SPLEEN = _Ellipsoid((84, 22, 60), (26, 36, 42))
-_KIDNEYS = (_Ellipsoid((62, 44, -20), (22, 20, 45)), _Ellipsoid((-62, 44, -30), (22, 20, 45)))
-_LACERATION = _Ellipsoid((96, 16, 52), (16, 6, 18))
-_EXTRAVASATION = _Ellipsoid((104, 14, 50), (5, 4, 9))
-_GUTTER_POOL = _Ellipsoid((104, 16, -40), (16, 24, 70))
-_PERISPLENIC_MM = 11.0
+def _mottle(anatomy: Anatomy, random: np.random.Generator, label: Label, amount_hu: float) -> None:
+    """The uneven early enhancement of the spleen."""
+    organ, canvas = anatomy.organs[label], anatomy.canvas
+    bands = smooth_noise(random, canvas.grid.shape_of(organ.window), canvas.grid.spacing_zyx_mm, 11)
+    inside = canvas.labels_zyx[organ.window] == label
+    canvas.hu_zyx[organ.window][inside] += amount_hu * bands[inside]
 
 
-def draw_labels(seed: int) -> NDArray[np.uint8]:
-    """The phantom's labels (`Label`), uint8 of shape `SHAPE_ZYX`, head to feet, front to back, right to left.
-
-    The seed moves the spleen with its injury, and the liver, by a few millimetres.
-    """
-    random = np.random.default_rng(seed)
-    spleen_shift, liver_shift = random.uniform(-_SHIFT_MM, _SHIFT_MM, (2, 3))
-    labels = np.full(SHAPE_ZYX, Label.AIR, dtype=np.uint8)
-    for shape, label in ((_BODY, Label.FAT), (_WALL, Label.MUSCLE), (_CAVITY, Label.FAT)):
-        labels[shape.mask()] = label
-    cavity = labels == Label.FAT
-    cavity &= _CAVITY.mask()
-    spleen = _SPLEEN.moved(spleen_shift)
-    blood = spleen.grown(_PERISPLENIC_MM).mask() | _GUTTER_POOL.moved(spleen_shift).mask()
-    labels[blood & cavity] = Label.FREE_BLOOD
-    labels[_LIVER.moved(liver_shift).mask() & cavity] = Label.LIVER
-    labels[spleen.mask() & cavity] = Label.SPLEEN
-    for kidney in _KIDNEYS:
-        labels[kidney.mask()] = Label.KIDNEY
-    for shape, label in ((_SPINE, Label.BONE), (_AORTA, Label.AORTA)):
-        labels[shape.mask()] = label
-    labels[_LACERATION.moved(spleen_shift).mask() & (labels == Label.SPLEEN)] = Label.LACERATION
-    injured = np.isin(labels, (Label.LACERATION, Label.FREE_BLOOD))
-    labels[_EXTRAVASATION.moved(spleen_shift).mask() & injured] = Label.EXTRAVASATION
-    return labels
+def _draw_liver(anatomy: Anatomy, random: np.random.Generator) -> None:
+    body, grid = anatomy.body, anatomy.canvas.grid
+    a, b, top = body.cavity_half_x, body.cavity_half_y, body.dome_z
+    low = top - random.uniform(165, 190)
+    window = grid.window((-0.1 * a, 0, (top + low) / 2), (0.95 * a + 10, b + 5, (top - low) / 2 + _FAR_MM))
+    axes = grid.axes(window)
+    right = ellipsoid_distance(axes, (-0.52 * a, 0.02 * b, top - 78), (0.62 * a, 0.98 * b, 98))
+    left = ellipsoid_distance(axes, (0.04 * a, -0.42 * b, top - 58), (random.uniform(0.42, 0.62) * a, 0.42 * b, 44))
+    z, y, x = axes
+    slope = random.uniform(0.55, 0.75)
+    under = (low + slope * (x + 0.95 * a) + 0.25 * (y + b) * (x < 0) - z) * np.float32(0.8)
+    distance = np.maximum(np.minimum(right, left), under)
+    # the back of the liver leaves room for the spine and the great vessels
+    bare = 0.30 * (x - 0.25 * a) + 0.13 * y - 0.1 * b
+    distance = np.where(y > 0.1 * b, np.maximum(distance, bare), distance)
+    _finish(anatomy, random, Label.LIVER, window, distance, anatomy.enhancement.liver)
+    _draw_liver_vessels(anatomy, random)
 
 
-def draw_hu(labels: NDArray[np.uint8], seed: int) -> NDArray[np.int16]:
-    """Hounsfield units of the labels with normal noise of 12 HU, not below -1024; int16 of the same shape."""
-    table = np.array([HU_OF_LABEL[label] for label in Label], dtype=np.float64)
-    noise = np.random.default_rng([seed, 1]).normal(0.0, _NOISE_HU, labels.shape)
-    return np.asarray(np.rint(np.maximum(table[labels] + noise, -1024.0)), dtype=np.int16)
+def _draw_liver_vessels(anatomy: Anatomy, random: np.random.Generator) -> None:
+    body, canvas = anatomy.body, anatomy.canvas
+    porta: Point = (-0.18 * body.cavity_half_x, 0.1 * body.cavity_half_y, body.dome_z - 85)
+    crown: Point = (-0.14 * body.cavity_half_x, 0.35 * body.cavity_half_y, body.dome_z - 25)
+    for root in (porta,) * 6 + (crown,) * 4:
+        reach = random.uniform(-1, 0.35) * 0.75 * body.cavity_half_x
+        tip = (reach, random.uniform(-0.7, 0.5) * body.cavity_half_y, body.dome_z - random.uniform(35, 135))
+        bend = tuple((p + q) / 2 + random.uniform(-12, 12) for p, q in zip(root, tip, strict=True))
+        for bead in beads_along([root, bend, tip], [random.uniform(3.5, 5.5), 3, 1.2], 2.5):  # type: ignore[list-item]
+            window, distance = ball_distance(canvas.grid, bead)
+            inside = (distance < 0) & (canvas.labels_zyx[window] == Label.LIVER)
+            canvas.hu_zyx[window][inside] = anatomy.enhancement.liver_vessel
+
+
+def _draw_kidneys(anatomy: Anatomy, random: np.random.Generator) -> None:
+    body, tissue, grid = anatomy.body, anatomy.enhancement, anatomy.canvas.grid
+    for side, label, drop in ((1, Label.LEFT_KIDNEY, 0.0), (-1, Label.RIGHT_KIDNEY, 16.0)):
+        centre = (
+            side * (0.47 * body.cavity_half_x + random.uniform(-4, 4)),
+            0.50 * body.cavity_half_y + random.uniform(-4, 4),
+            body.dome_z - 140 - drop + random.uniform(-10, 10),
+        )
+        half = (random.uniform(23, 29), random.uniform(22, 27), random.uniform(48, 58))
+        window = grid.window(centre, tuple(value + _FAR_MM for value in half))  # type: ignore[arg-type]
+        axes, turn = grid.axes(window), -side * random.uniform(0.3, 0.7)
+        distance = ellipsoid_distance(axes, centre, half, turn, side * random.uniform(0.05, 0.3))
+        sinus_centre = (centre[0] - side * 0.55 * half[0], centre[1] - 6, centre[2])
+        sinus = ellipsoid_distance(axes, sinus_centre, (0.6 * half[0], 0.42 * half[1], 0.48 * half[2]), turn)
+        organ = _finish(anatomy, random, label, window, np.maximum(distance, -sinus), tissue.cortex, wobble_mm=1.2)
+        deep = (distance < -random.uniform(6, 8)) & (anatomy.canvas.labels_zyx[window] == label)
+        anatomy.canvas.hu_zyx[organ.window][deep] = tissue.medulla
+        pelvis = ellipsoid_distance(axes, sinus_centre, (0.3 * half[0], 0.2 * half[1], 0.25 * half[2]), turn) < 0
+        anatomy.canvas.paint(window, pelvis & (sinus < 0), Label.SOFT_TISSUE, tissue.urine)
+
+
+def _finish(
+    anatomy: Anatomy,
+    random: np.random.Generator,
+    label: Label,
+    window: Window,
+    distance: Floats,
+    hu: float,
+    wobble_mm: float = 2.0,
+) -> Organ:
+    """Roughen an organ's surface, keep it inside the cavity and below the diaphragm, and paint it."""
+    canvas, body = anatomy.canvas, anatomy.body
+    wobble = smooth_noise(random, canvas.grid.shape_of(window), canvas.grid.spacing_zyx_mm, 28)
+    wall = (anatomy.cavity_q[window] - 1) * np.float32(body.cavity_half_y / 2.5) + 3
+    roof = (5 - anatomy.under_diaphragm_mm[window]) * np.float32(0.75)
+    shaped = np.maximum(np.maximum(distance + wobble_mm * wobble, wall), roof)
+    free = np.isin(canvas.labels_zyx[window], (Label.FAT, Label.STOMACH, Label.BOWEL, Label.PANCREAS))
+    shaped = np.where((shaped < 0) & ~free, np.float32(1.0), shaped)
+    canvas.paint(window, shaped < 0, label, hu)
+    organ = Organ(label, window, np.asarray(shaped, np.float32), hu)
+    anatomy.organs[label] = organ
+    return organ

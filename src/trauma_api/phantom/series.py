@@ -1,91 +1,108 @@
-"""Writes the phantom as a DICOM CT series with its truth beside it."""
+"""Writes a phantom as a DICOM CT series, with its truth and its label volume beside it."""
 
-import dataclasses
-import json
-import math
-from dataclasses import dataclass
+import gzip
 from pathlib import Path
 
+import nibabel
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import DSfloat
 
-from trauma_api.phantom.anatomy import BLOOD_LABELS, SHAPE_ZYX, SPACING_ZYX_MM, Label, draw_hu, draw_labels
+from trauma_api.phantom.draw import Phantom
+from trauma_api.phantom.truth import LABELS_FILE, TRUTH_FILE, PhantomTruth, Phase
 
 _RESCALE_INTERCEPT = -1024
-_MM3_PER_ML = 1000.0
+_BITS_STORED = 12
+_POSITION_DIGITS = 6
 # Fixed, so that a newer pydicom writes the same bytes.
 _IMPLEMENTATION_UID = generate_uid(entropy_srcs=["trauma-api phantom writer"])
 _IMPLEMENTATION_NAME = "TRAUMA_PHANTOM"
 
-
-@dataclass(frozen=True)
-class PhantomTruth:
-    """What is in the phantom, counted from its labels. Also the content of ``truth.json``."""
-
-    seed: int
-    slice_count: int
-    spacing_zyx_mm: tuple[float, float, float]
-    total_ml: float
-    """All blood outside vessels: the sum of the next three."""
-    free_blood_ml: float
-    laceration_ml: float
-    extravasation_ml: float
-    volume_per_slice_ml: tuple[float, ...]
-    """Of all blood outside vessels, head to feet."""
+_DESCRIPTION = "Synthetic phantom, not a patient"
+_PHASE_WORDS: dict[Phase, str] = {"none": "unenhanced", "arterial": "arterial phase", "portal": "portal venous phase"}
 
 
-def write_sample_study(folder: Path, seed: int = 7) -> PhantomTruth:
-    """Write 48 CT slices (``IM0001.dcm`` ...) and ``truth.json`` into ``folder``, which is made when absent.
+def write_phantom(phantom: Phantom, folder: Path) -> None:
+    """Write the slices (`write_slices`), the label volume and the truth, in this order.
 
-    160 x 160 pixels of 2.2 mm, slices 5 mm apart, head to feet, Explicit VR Little Endian. The same seed gives the
-    same bytes. The patient is fictitious. Raises OSError when the folder cannot be written.
+    ``labels.nii.gz`` lies on the slices in the patient: its affine is theirs, in RAS. The same phantom gives the same
+    bytes. Raises OSError when the folder cannot be written, and ValueError as `write_slices` does.
+    """
+    write_slices(phantom, folder)
+    _write_labels(phantom, folder / LABELS_FILE)
+    # Last, so that a folder with a truth is whole.
+    (folder / TRUTH_FILE).write_text(phantom.truth.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_truth(folder: Path) -> PhantomTruth:
+    """The truth beside a phantom's files. Raises OSError when there is none, ValueError when it is not valid."""
+    return PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes())
+
+
+def write_slices(phantom: Phantom, folder: Path) -> None:
+    """Write the CT slices alone, ``IM0001.dcm`` on, head to feet, into ``folder``, which is made when absent.
+
+    12 bit, Explicit VR Little Endian, with the middle of the volume at the origin of the patient. Raises ValueError
+    when a voxel is not within -1024 to 3071 HU, and OSError when the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    labels = draw_labels(seed)
-    for index, slice_hu in enumerate(draw_hu(labels, seed)):
-        _slice_dataset(slice_hu, index, seed).save_as(folder / f"IM{index + 1:04d}.dcm", enforce_file_format=True)
-    truth = _truth(labels, seed)
-    (folder / "truth.json").write_text(json.dumps(dataclasses.asdict(truth), indent=2) + "\n", encoding="utf-8")
-    return truth
+    for index in range(len(phantom.voxels_zyx_hu)):
+        _slice_dataset(phantom, index).save_as(folder / f"IM{index + 1:04d}.dcm", enforce_file_format=True)
 
 
-def _truth(labels: NDArray[np.uint8], seed: int) -> PhantomTruth:
-    voxel_ml = math.prod(SPACING_ZYX_MM) / _MM3_PER_ML
-    counts = {label: int(np.count_nonzero(labels == label)) for label in BLOOD_LABELS}
-    per_slice = np.count_nonzero(np.isin(labels, BLOOD_LABELS), axis=(1, 2))
-    return PhantomTruth(
-        seed=seed,
-        slice_count=SHAPE_ZYX[0],
-        spacing_zyx_mm=SPACING_ZYX_MM,
-        total_ml=_ml(sum(counts.values()), voxel_ml),
-        free_blood_ml=_ml(counts[Label.FREE_BLOOD], voxel_ml),
-        laceration_ml=_ml(counts[Label.LACERATION], voxel_ml),
-        extravasation_ml=_ml(counts[Label.EXTRAVASATION], voxel_ml),
-        volume_per_slice_ml=tuple(_ml(int(count), voxel_ml) for count in per_slice),
-    )
+def affine_lps(phantom: Phantom) -> NDArray[np.float64]:
+    """From (slice, row, column) to the patient's coordinates in mm, shape (4, 4), as the written series states it."""
+    slice_mm, row_mm, column_mm = (_stated(mm) for mm in phantom.spacing_zyx_mm)
+    affine = np.zeros((4, 4))
+    affine[2, 0], affine[1, 1], affine[0, 2], affine[3, 3] = -slice_mm, row_mm, column_mm, 1.0
+    middle_zyx = (np.array(phantom.voxels_zyx_hu.shape) - 1) / 2
+    affine[:3, 3] = np.round(-affine[:3, :3] @ middle_zyx, _POSITION_DIGITS)
+    return affine
 
 
-def _ml(voxels: int, voxel_ml: float) -> float:
-    return round(voxels * voxel_ml, 6)
+def _stated(mm: float) -> float:
+    """A length as a decimal string holds it: at most 16 characters."""
+    return float(DSfloat(mm, auto_format=True))
 
 
-def _slice_dataset(slice_hu: NDArray[np.int16], index: int, seed: int) -> Dataset:
-    sop_instance_uid = _uid(seed, f"slice {index}")
+def _write_labels(phantom: Phantom, path: Path) -> None:
+    # (slice, row, column) to (column, row, slice), and LPS to RAS: x and y change their signs.
+    affine_ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine_lps(phantom)[:, [2, 1, 0, 3]]
+    image = nibabel.Nifti1Image(phantom.labels_zyx.transpose(2, 1, 0), affine_ras)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(affine_ras, code="scanner")
+    image.set_sform(affine_ras, code="scanner")
+    # Neither the time nor the file's name, so that the same phantom gives the same bytes.
+    with path.open("wb") as file, gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as stream:
+        image.to_stream(stream)
+
+
+def _slice_dataset(phantom: Phantom, index: int) -> Dataset:
+    series_uid = _series_uid(phantom)
+    sop_instance_uid = _uid(series_uid, f"slice {index}")
     dataset = Dataset()
     dataset.file_meta = _file_meta(sop_instance_uid)
     dataset.SOPClassUID = CTImageStorage
     dataset.SOPInstanceUID = sop_instance_uid
+    dataset.SeriesInstanceUID = series_uid
     dataset.InstanceNumber = index + 1
-    _describe_study(dataset, seed)
-    _describe_plane(dataset, index)
-    _set_pixels(dataset, slice_hu)
+    _describe_study(dataset, phantom.truth)
+    _describe_plane(dataset, phantom, index)
+    _set_pixels(dataset, phantom.voxels_zyx_hu[index])
     return dataset
 
 
-def _uid(seed: int, what: str) -> UID:
-    return generate_uid(entropy_srcs=["trauma-api sample phantom", str(seed), what])
+def _series_uid(phantom: Phantom) -> UID:
+    """One patient drawn on two grids is two series."""
+    truth = phantom.truth
+    grid = f"{phantom.voxels_zyx_hu.shape} {phantom.spacing_zyx_mm}"
+    return _uid(str(truth.seed), truth.scenario, "series", truth.phase, grid)
+
+
+def _uid(*sources: str) -> UID:
+    return generate_uid(entropy_srcs=["trauma-api phantom", *sources])
 
 
 def _file_meta(sop_instance_uid: UID) -> FileMetaDataset:
@@ -98,20 +115,19 @@ def _file_meta(sop_instance_uid: UID) -> FileMetaDataset:
     return meta
 
 
-def _describe_study(dataset: Dataset, seed: int) -> None:
-    """Attributes of type 1 and 2 of the patient, study, series, frame of reference and equipment modules."""
-    dataset.PatientName = "PHANTOM^SAMPLE"
-    dataset.PatientID = f"PHANTOM-{seed}"
-    dataset.StudyInstanceUID = _uid(seed, "study")
-    dataset.SeriesInstanceUID = _uid(seed, "series")
-    dataset.FrameOfReferenceUID = _uid(seed, "frame of reference")
+def _describe_study(dataset: Dataset, truth: PhantomTruth) -> None:
+    """Attributes of type 1 and 2 of the patient, study, series, frame of reference, equipment and contrast modules."""
+    dataset.PatientName = "PHANTOM^SYNTHETIC"
+    dataset.PatientID = f"PHANTOM-{truth.seed}"
+    dataset.StudyInstanceUID = _uid(str(truth.seed), truth.scenario, "study")
+    dataset.FrameOfReferenceUID = _uid(str(truth.seed), truth.scenario, "frame of reference")
+    dataset.StudyID = "1"
     for keyword in (
         "PatientBirthDate",
         "PatientSex",
         "StudyDate",
         "StudyTime",
         "ReferringPhysicianName",
-        "StudyID",
         "AccessionNumber",
         "PositionReferenceIndicator",
         "AcquisitionNumber",
@@ -120,34 +136,34 @@ def _describe_study(dataset: Dataset, seed: int) -> None:
         setattr(dataset, keyword, None)
     dataset.Modality = "CT"
     dataset.SeriesNumber = 1
-    dataset.SeriesDescription = "Synthetic phantom, not a patient"
+    dataset.SeriesDescription = f"{_DESCRIPTION}, {_PHASE_WORDS[truth.phase]}"
     dataset.Manufacturer = "trauma-api"
     dataset.BodyPartExamined = "ABDOMEN"
     dataset.PatientPosition = "HFS"
+    if truth.phase != "none":
+        dataset.ContrastBolusAgent = "Simulated contrast agent"
 
 
-def _describe_plane(dataset: Dataset, index: int) -> None:
-    slices, rows, columns = SHAPE_ZYX
-    slice_mm, row_mm, column_mm = SPACING_ZYX_MM
+def _describe_plane(dataset: Dataset, phantom: Phantom, index: int) -> None:
+    slice_mm, row_mm, column_mm = (DSfloat(mm, auto_format=True) for mm in phantom.spacing_zyx_mm)
+    corner_mm = affine_lps(phantom) @ (index, 0, 0, 1)
     dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
     dataset.PixelSpacing = [row_mm, column_mm]
     dataset.SliceThickness = slice_mm
     dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    dataset.ImagePositionPatient = [
-        round(-(columns - 1) / 2 * column_mm, 3),
-        round(-(rows - 1) / 2 * row_mm, 3),
-        round(((slices - 1) / 2 - index) * slice_mm, 3),
-    ]
+    dataset.ImagePositionPatient = [round(float(mm), _POSITION_DIGITS) for mm in corner_mm[:3]]
 
 
 def _set_pixels(dataset: Dataset, slice_hu: NDArray[np.int16]) -> None:
+    stored = slice_hu.astype(np.int32) - _RESCALE_INTERCEPT
+    if stored.min() < 0 or stored.max() >= 1 << _BITS_STORED:
+        raise ValueError("A slice holds values that 12 bits from -1024 HU up cannot hold.")
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.Rows, dataset.Columns = slice_hu.shape
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, _BITS_STORED, _BITS_STORED - 1
     dataset.PixelRepresentation = 0
     dataset.RescaleIntercept = _RESCALE_INTERCEPT
     dataset.RescaleSlope = 1
     dataset.RescaleType = "HU"
-    stored = slice_hu.astype(np.int32) - _RESCALE_INTERCEPT
     dataset.PixelData = stored.astype("<u2").tobytes()

@@ -14,7 +14,7 @@ from trauma_api.imaging.measure import blood_mask
 from trauma_api.imaging.render import slice_png
 from trauma_api.imaging.sandbox.client import Sandbox, SandboxError
 from trauma_api.imaging.uploads import ReadLimits, Stated, UploadedFile, read_upload
-from trauma_api.phantom.series import write_sample_study
+from trauma_api.phantom.sample import write_sample_study
 from trauma_api.schemas.base import RESEARCH_NOTICE, SAMPLE_ID
 from trauma_api.schemas.studies import Study
 from trauma_api.services.spool import full_disk_translated
@@ -55,6 +55,7 @@ class StudyService:
         self._sandbox = sandbox
         self._reading = anyio.CapacityLimiter(sandbox.children)
         self._limits = limits
+        self._opening_sample = anyio.Lock()
         self._sample_study_id: str | None = None
 
     @property
@@ -82,7 +83,9 @@ class StudyService:
     async def open(self, study_id: str) -> StoredStudy:
         """Open a study for work. Raises StudyNotFoundError."""
         if study_id == SAMPLE_ID:
-            return await _in_thread(self._open_sample)
+            # One draws it; the others wait without a thread.
+            async with self._opening_sample:
+                return await _in_thread(self._open_sample)
         return await _in_thread(partial(self._storage.open, study_id))
 
     async def describe(self, study_id: str) -> Study:
@@ -127,8 +130,7 @@ class StudyService:
 
 def _write_sample(folder: Path) -> list[UploadedFile]:
     write_sample_study(folder)
-    paths = sorted(path for path in folder.iterdir() if path.suffix == ".dcm")
-    return [UploadedFile(position, path) for position, path in enumerate(paths)]
+    return [UploadedFile(position, path) for position, path in enumerate(sorted(folder.iterdir()))]
 
 
 def describe(study: StoredStudy) -> Study:
