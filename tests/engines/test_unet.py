@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from trauma_api.engines.checkpoints import SegmenterChannel, SegmenterInput
-from trauma_api.engines.unet import UNetSegmenter, segmenter_input
+from trauma_api.engines.unet import UNetSegmenter, body_box, segmenter_input
 
 SPACING = (3.0, 0.9, 1.1)
 CPU = torch.device("cpu")
@@ -81,3 +81,23 @@ def test_noise_averages_out_before_the_window_clips_it() -> None:
 def test_slices_outside_the_volume_are_refused(segmenter: UNetSegmenter, volume: NDArray[np.int16]) -> None:
     with pytest.raises(ValueError, match="volume of 7"):
         segmenter.probabilities(volume, SPACING, 5, 8)
+
+
+def test_air_around_the_body_is_left_out_and_is_no_blood(segmenter: UNetSegmenter) -> None:
+    in_air = np.full((3, 256, 320), -1000, np.int16)
+    in_air[:, 100:160, 120:220] = 40
+
+    rows, columns = body_box(in_air, (1.0, 1.0))
+    probability = segmenter.probabilities(in_air, (3.0, 1.0, 1.0), 0, 3)
+
+    assert (rows.start, columns.start) == (71, 91)
+    assert rows.stop >= 160 + 25
+    assert columns.stop >= 220 + 25
+    outside = probability.copy()
+    outside[:, rows, columns] = 0
+    assert outside.max() == 0
+    assert probability[:, rows, columns].min() > 0
+
+
+def test_a_volume_of_air_goes_through_whole() -> None:
+    assert body_box(np.full((2, 40, 60), -1000, np.int16), (1.0, 1.0)) == (slice(0, 40), slice(0, 60))

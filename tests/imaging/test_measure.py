@@ -2,8 +2,14 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from trauma_api.imaging.measure import blood_mask, measure_hemorrhage, voxel_ml_per_slice
+from trauma_api.imaging.measure import (
+    blood_mask,
+    measure_hemorrhage,
+    voxel_ml_per_slice,
+    without_small_components,
+)
 from trauma_api.imaging.volume import CTVolume
 
 
@@ -67,3 +73,32 @@ def test_a_volume_knows_the_voxels_of_its_slices() -> None:
     np.testing.assert_allclose(CTVolume(voxels, affine, (5.0, 3.0)).voxel_ml_per_slice, [0.01, 0.006])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="thickness"):
         CTVolume(voxels, None, (5.0, 3.0))
+
+
+class TestSmallComponents:
+    def cleaned(self, probability: NDArray[np.uint8], minimum_ml: float) -> NDArray[np.uint8]:
+        voxel_ml = voxel_ml_per_slice(len(probability), (5.0, 2.0, 1.0))
+        return without_small_components(probability, voxel_ml, threshold=0.5, low_threshold=0.3, minimum_ml=minimum_ml)
+
+    def test_a_small_region_goes_with_its_halo_and_a_large_one_stays(self) -> None:
+        probability = np.zeros((3, 20, 20), dtype=np.uint8)
+        probability[0:2, 2:7, 2:7] = 255  # 50 voxels of 0.01 mL
+        probability[2, 15, 15:18] = 200  # 0.03 mL
+        probability[2, 14, 15:18] = 90  # its halo
+
+        result = self.cleaned(probability, 0.1)
+
+        np.testing.assert_array_equal(result[0:2], probability[0:2])
+        assert result[2].max() == 0
+
+    def test_a_region_counts_across_slices(self) -> None:
+        probability = np.zeros((4, 20, 20), dtype=np.uint8)
+        probability[:, 5, 5:9] = 255  # 0.04 mL in each slice
+
+        np.testing.assert_array_equal(self.cleaned(probability, 0.15), probability)
+        assert self.cleaned(probability, 0.17).max() == 0
+
+    def test_voxels_below_every_threshold_stay_as_they_are(self) -> None:
+        probability = np.full((2, 4, 4), 30, dtype=np.uint8)
+
+        np.testing.assert_array_equal(self.cleaned(probability, 1.0), probability)

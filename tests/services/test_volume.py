@@ -54,6 +54,21 @@ class TestRun:
         assert result.spacing_zyx_mm == [5.0, 2.2, 2.2]
         assert result.risk_level == "MODERATE"
 
+    async def test_a_region_that_the_checkpoint_calls_noise_is_neither_counted_nor_drawn(
+        self, gate: ComputeGate, storage: StudyStorage, study: StoredStudy
+    ) -> None:
+        speck: Box = (slice(6, 7), slice(60, 64), slice(60, 65))  # 20 voxels: 0.48 mL
+        segmenter = ConstantSegmenter((OUTER, 1.0), (speck, 1.0))
+        segmenter.minimum_component_ml = 0.5
+
+        result = await VolumeService(LocalSegmentation(segmenter, gate), storage).run(study)
+
+        assert result.volume_ml == 14.5
+        assert result.slices[6].volume_ml == 0
+        kept = await anyio.to_thread.run_sync(storage.open_mask, study.record.study_id)
+        assert kept is not None
+        assert kept.probability_zyx[6].max() == 0
+
     async def test_each_slice_counts_with_its_own_thickness_where_the_distance_varies(
         self, volumes: VolumeService, study: StoredStudy
     ) -> None:

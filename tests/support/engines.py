@@ -82,6 +82,7 @@ class ConstantSegmenter:
         self.info = engine_info("segmenter", sha256)
         self.batch_size = 8
         self.threshold = 0.5
+        self.minimum_component_ml = 0.0
         self.calls = 0
         self._boxes = boxes
 

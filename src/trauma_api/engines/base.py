@@ -85,6 +85,11 @@ class Segmenter(Protocol):
         """The probability from which the checkpoint calls a voxel blood."""
         ...
 
+    @property
+    def minimum_component_ml(self) -> float:
+        """Connected regions of less blood than this are noise to the checkpoint."""
+        ...
+
     def probabilities(
         self,
         voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32],

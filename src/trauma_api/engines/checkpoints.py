@@ -67,7 +67,8 @@ class SegmenterInput(_Strict):
 class Metadata(_Strict):
     """The file ``trauma.json`` beside the weights.
 
-    ``calibration`` belongs to triage, ``input`` and ``threshold`` belong to the segmenter. ``trained_on`` is
+    ``calibration`` belongs to triage; ``input``, ``threshold`` and ``minimum_component_ml`` (connected regions of less
+    blood are taken for noise) belong to the segmenter. ``trained_on`` is
     "untrained" for weights at their random start.
     """
 
@@ -78,6 +79,7 @@ class Metadata(_Strict):
     calibration: Calibration | None = None
     input: SegmenterInput | None = None
     threshold: float | None = Field(default=None, gt=0, lt=1)
+    minimum_component_ml: float = Field(default=0.0, ge=0)
 
 
 class Checkpoint(_Strict):

@@ -83,6 +83,9 @@ class SegmentationPort(Protocol):
     @property
     def threshold(self) -> float: ...
 
+    @property
+    def minimum_component_ml(self) -> float: ...
+
     async def segment(
         self,
         voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32],
@@ -162,6 +165,11 @@ class LocalSegmentation:
     def threshold(self) -> float:
         """The probability from which the checkpoint calls a voxel blood."""
         return self._engine.threshold
+
+    @property
+    def minimum_component_ml(self) -> float:
+        """Connected regions of less blood than this are noise to the checkpoint."""
+        return self._engine.minimum_component_ml
 
     async def segment(
         self,

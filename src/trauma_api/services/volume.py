@@ -4,11 +4,18 @@ import time
 from functools import partial
 
 import anyio.to_thread
+import numpy as np
+from numpy.typing import NDArray
 
 from trauma_api.errors import InputError
 from trauma_api.guidelines.risk import RISK_CONVENTION, risk_level
-from trauma_api.imaging.measure import HemorrhageMeasure, measure_hemorrhage
-from trauma_api.imaging.volume import CTVolume
+from trauma_api.imaging.measure import (
+    HemorrhageMeasure,
+    measure_hemorrhage,
+    voxel_ml_per_slice,
+    without_small_components,
+)
+from trauma_api.imaging.volume import CTVolume, ImageStack
 from trauma_api.imaging.windowing import picture_hu
 from trauma_api.schemas.base import RESEARCH_NOTICE
 from trauma_api.schemas.volume import SliceVolume, VolumeInterval, VolumeResult
@@ -82,8 +89,23 @@ class VolumeService:
             stack.voxels_zyx_hu if isinstance(stack, CTVolume) else await anyio.to_thread.run_sync(picture_hu, stack)
         )
         probability = await self._port.segment(voxels, spacing, on_progress)
+        if self._port.minimum_component_ml > 0:
+            probability = await anyio.to_thread.run_sync(self._cleaned, stack, spacing, probability)
         await anyio.to_thread.run_sync(self._storage.save_mask, study_id, record, probability)
         return StoredMask(record, probability)
+
+    def _cleaned(
+        self, stack: ImageStack, spacing: tuple[float, float, float], probability: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """Without the regions that the checkpoint calls noise, so that picture, slices and total agree."""
+        thickness = stack.slice_thickness_mm if isinstance(stack, CTVolume) else None
+        return without_small_components(
+            probability,
+            voxel_ml_per_slice(len(probability), spacing, thickness),
+            threshold=self._port.threshold,
+            low_threshold=self._port.threshold * (1 - INTERVAL_SHARE),
+            minimum_ml=self._port.minimum_component_ml,
+        )
 
     def _result(
         self,
