@@ -1,15 +1,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CHECKPOINTS := src/trauma_api/checkpoints/reader/trauma.json
 
-.PHONY: run test check bench format openapi checkpoints lock clean
+.PHONY: run test check bench format openapi lock clean
 
 # The service with a sample study briefed over HTTP; keeps serving on http://127.0.0.1:7860.
-run: $(VENV)/installed $(CHECKPOINTS)
+run: $(VENV)/installed
 	TRAUMA_LOG_LEVEL=$${TRAUMA_LOG_LEVEL:-WARNING} $(BIN)/trauma-api serve --with-sample
 
-test: $(VENV)/installed-dev $(CHECKPOINTS)
+test: $(VENV)/installed-dev
 	$(BIN)/pytest
 
 # Format, lint, types, import directions, contract drift.
@@ -22,7 +21,7 @@ check: $(VENV)/installed-dev
 	$(BIN)/python -m openapi_spec_validator openapi.json
 
 # Needs the folder of real CTs that TRAUMA_TEST_DATA names.
-bench: $(VENV)/installed-dev $(CHECKPOINTS)
+bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/ingest.py --data $${TRAUMA_TEST_DATA:-../shared/data}
 
 format: $(VENV)/installed-dev
@@ -31,11 +30,6 @@ format: $(VENV)/installed-dev
 
 openapi: $(VENV)/installed
 	$(BIN)/trauma-api openapi > openapi.json
-
-checkpoints: $(CHECKPOINTS)
-
-$(CHECKPOINTS): training/write_untrained_checkpoints.py | $(VENV)/installed
-	$(BIN)/python training/write_untrained_checkpoints.py
 
 # The versions that are installed now become the pinned ones.
 lock: $(VENV)/installed-dev

@@ -7,6 +7,7 @@ and configurations written here are kept by the trained checkpoints.
 import argparse
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
@@ -37,11 +38,12 @@ from trauma_api.engines.device import silence_libraries
 
 DEFAULT_OUT = Path(__file__).parents[1] / "src" / "trauma_api" / "checkpoints"
 UNTRAINED = "untrained"
-VOCABULARY = 1024
-IMAGE_PIXELS = 112
+VOCABULARY, READER_VOCABULARY = 1024, 2048
+IMAGE_PIXELS = 128
 PATCH_PIXELS = 8
-TOKENS_PER_IMAGE = 49
+TOKENS_PER_IMAGE = 64
 STATEMENT_TOKENS = 64
+READER_SLICES = 6
 HALF = [0.5, 0.5, 0.5]
 
 PAD, EOS, BOS, UNK = "<pad>", "<eos>", "<bos>", "<unk>"
@@ -76,21 +78,21 @@ CHAT_TEMPLATE = """\
 """
 
 
-def train_bpe() -> Tokenizer:
-    """A byte-level BPE over the domain's text; every digit is a token of its own."""
+def train_bpe(texts: Sequence[str] = (), vocabulary: int = VOCABULARY) -> Tokenizer:
+    """A byte-level BPE over the domain's text and ``texts``; every digit is a token of its own."""
     bpe = Tokenizer(BPE(unk_token=UNK))
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         min_frequency=1,
         special_tokens=SPECIAL_TOKENS,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator(corpus(), trainer)
+    bpe.train_from_iterator([*corpus(), *texts], trainer)
     return bpe
 
 
@@ -157,9 +159,12 @@ def image_processor(kind: type) -> object:
     return kind(size=size, image_mean=HALF, image_std=HALF)
 
 
-def write_reader(folder: Path) -> None:
-    """`Gemma3ForConditionalGeneration` of about 7 M parameters with its processor and chat template."""
-    bpe = train_bpe()
+def write_reader(folder: Path, texts: Sequence[str] = ()) -> None:
+    """`Gemma3ForConditionalGeneration` of about 7 M parameters with its processor and chat template.
+
+    Its tokenizer has seen ``texts`` too.
+    """
+    bpe = train_bpe(texts, READER_VOCABULARY)
     bpe.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, bpe.token_to_id(BOS))])
     model = Gemma3ForConditionalGeneration(reader_config(bpe))
     # zero at the start, which would hide the pictures from an untrained model and starve the tower of gradient
@@ -171,11 +176,19 @@ def write_reader(folder: Path) -> None:
     )
     model.half().save_pretrained(folder)
     reader_processor(bpe).save_pretrained(folder)
-    write_metadata(folder, Metadata(role="reader", architecture="Gemma3ForConditionalGeneration", trained_on=UNTRAINED))
+    write_metadata(
+        folder,
+        Metadata(
+            role="reader",
+            architecture="Gemma3ForConditionalGeneration",
+            trained_on=UNTRAINED,
+            slice_budget=READER_SLICES,
+        ),
+    )
 
 
 def reader_processor(bpe: Tokenizer) -> Gemma3Processor:
-    """Pictures of 49 tokens each, and turns in Gemma's format."""
+    """Pictures of 64 tokens each, and turns in Gemma's format."""
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         pad_token=PAD,
@@ -197,7 +210,7 @@ def reader_config(bpe: Tokenizer) -> Gemma3Config:
     """Two sliding and two full attention layers; ten pictures and their text fit the 8,192 positions many times."""
     return Gemma3Config(
         text_config=Gemma3TextConfig(
-            vocab_size=VOCABULARY,
+            vocab_size=READER_VOCABULARY,
             hidden_size=256,
             intermediate_size=1024,
             num_hidden_layers=4,

@@ -1,4 +1,4 @@
-"""The command line: ``trauma-api serve | analyze | openapi | check``."""
+"""The command line: ``trauma-api serve | analyze | phantom | evaluate | openapi | check``."""
 
 import json
 import threading
@@ -116,6 +116,59 @@ def analyze(
     console.print("Loading models ...")
     with _private_server(settings) as base_url:
         _analyze_at(base_url, settings, path, known, console, as_json=as_json)
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path | None, typer.Argument(help="Folder to write into; made when absent.")] = None,
+    scenario: Annotated[str, typer.Option(help="What to draw; --list tells what there is.")] = "random",
+    seed: Annotated[int, typer.Option(min=0, help="Another seed is another patient.")] = 7,
+    count: Annotated[int | None, typer.Option(min=1, help="Write as many, of consecutive seeds, each in OUT.")] = None,
+    list_scenarios: Annotated[bool, typer.Option("--list", help="List the scenarios and write nothing.")] = False,
+) -> None:
+    """Write a synthetic trauma CT as a DICOM series, with its truth beside it."""
+    # Imported here: the other commands draw nothing.
+    from trauma_api.phantom_command import PhantomCommandError, scenario_lines, write_phantoms
+
+    if list_scenarios:
+        typer.echo("\n".join(scenario_lines()))
+        return
+    if out is None:
+        raise _stop("Name the folder to write into.", EXIT_MISUSED)
+    try:
+        for line in write_phantoms(out, scenario, seed, count):
+            typer.echo(line)
+    except PhantomCommandError as error:
+        raise _stop(str(error), EXIT_MISUSED) from error
+    except OSError as error:
+        raise _stop(f"The phantom cannot be written: {error.strerror}.") from error
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Studies with truth: phantoms, or data as RSNA 2023 lays it out.")],
+    out: Annotated[Path, typer.Option(help="Where results go; a rerun goes on there.")] = Path("evaluation"),
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many studies.")] = None,
+    stages: Annotated[str, typer.Option(help="Only these, as triage,reading,volume.")] = "triage,reading,volume",
+    slice_budget: Annotated[int | None, typer.Option(min=1, max=85, help="Slices that are read together.")] = None,
+    ablation: Annotated[bool, typer.Option(help="Read evenly spaced slices as well, to compare.")] = True,
+    questions: Annotated[int, typer.Option(min=0, help="Questions of fact to ask, spread over the studies.")] = 0,
+) -> None:
+    """Measure the service on studies whose truth is known. Resumes."""
+    settings = _settings(slice_budget=slice_budget)
+    # Imported here: the other commands need neither the services nor what measures them.
+    from trauma_api.container import StartError
+    from trauma_api.evaluation.campaign import Request
+    from trauma_api.evaluation.cases import FolderError
+    from trauma_api.evaluation.command import parse_parts, run_command
+
+    try:
+        request = Request(folder, out, parse_parts(stages), ablation=ablation, limit=limit, questions=questions)
+        run_command(settings, request)
+    except (FolderError, ValueError) as error:
+        raise _stop(str(error), EXIT_MISUSED) from error
+    except StartError as error:
+        raise _stop(str(error)) from error
 
 
 @app.command()

@@ -182,7 +182,9 @@ def _triage_service(settings: Settings, engines: Engines, gate: ComputeGate) -> 
         candidates=tuple(settings.triage_statements),
         threshold=settings.triage_threshold,
         # What the selected slices have to fit into is the reader's device.
-        slice_budget=settings.slice_budget or slice_budget_for(engines.reader.info.device_memory_bytes),
+        slice_budget=settings.slice_budget
+        or engines.reader.info.slice_budget
+        or slice_budget_for(engines.reader.info.device_memory_bytes),
     )
 
 

@@ -198,6 +198,18 @@ def test_metadata_survives_its_file(untrained_checkpoints: Path) -> None:
         assert Metadata.model_validate_json(metadata.model_dump_json()) == metadata
 
 
+def test_an_engine_says_how_many_slices_its_checkpoint_wants(untrained_checkpoints: Path) -> None:
+    stated = {
+        role: open_checkpoint(str(untrained_checkpoints / role), role).engine_info(torch.device("cpu"), "float32")
+        for role in ROLES
+    }
+    assert {role: info.slice_budget for role, info in stated.items()} == {
+        "triage": None,
+        "reader": 6,
+        "segmenter": None,
+    }
+
+
 def test_the_cpu_is_never_taken_for_cuda() -> None:
     assert choose_device("cpu").type == "cpu"
     assert choose_dtype(torch.device("cpu")) == torch.float32

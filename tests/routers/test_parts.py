@@ -1,12 +1,15 @@
 """Triage, reading, volume and report one by one, with the shipped checkpoints on a few slices."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.support.engines import ScriptedReader, small_engines
 from tests.support.problems import problem_in
+from tests.support.quick import quick_service
 from tests.support.studies import upload_slices
 from trauma_api.schemas.analysis import AnalysisResult
 from trauma_api.schemas.report import ReportResult
@@ -36,8 +39,8 @@ class TestTriage:
         result = TriageResult.model_validate(response.json())
         assert [item.slice_index for item in result.slices] == list(range(SLICES))
         assert [item.candidate for item in result.slices[0].candidates] == list(TRIAGE_STATEMENTS)
-        assert result.slice_budget == 3  # on a CPU
-        assert 1 <= len(result.selected_slices) <= 3
+        assert result.slice_budget == 6  # as the reader's checkpoint states
+        assert 1 <= len(result.selected_slices) <= SLICES
         assert [item.role for item in result.provenance] == ["triage"]
 
     def test_the_threshold_decides_what_is_suspicious(self, client: httpx.Client, study_id: str) -> None:
@@ -46,7 +49,7 @@ class TestTriage:
             return TriageResult.model_validate(response.json())
 
         lowest, highest = at(0), at(1)
-        assert (lowest.threshold, lowest.suspicious_count, len(lowest.selected_slices)) == (0, SLICES, 3)
+        assert (lowest.threshold, lowest.suspicious_count, len(lowest.selected_slices)) == (0, SLICES, SLICES)
         # Nothing is certain to 1: the most suspicious slice alone is read.
         assert highest.suspicious_count == 0
         most = max(highest.slices, key=lambda item: item.suspicion).suspicion
@@ -160,12 +163,28 @@ class TestReport:
 class TestModels:
     def test_every_role_is_named_with_its_digest_and_training(self, client: httpx.Client) -> None:
         listed = client.get("/v1/models").json()
-        assert (listed["profile"], listed["slice_budget"]) == ("phantom", 3)
+        assert (listed["profile"], listed["slice_budget"]) == ("phantom", 6)
         assert [model["role"] for model in listed["models"]] == ["triage", "reader", "segmenter"]
         for model in listed["models"]:
             assert len(model["sha256"]) == 64
             assert model["trained_on"]
             assert model["adapter"] is None
+
+    @pytest.mark.parametrize(
+        ("setting", "stated", "budget"),
+        [
+            (None, None, 3),  # by the memory: on a CPU
+            (None, 6, 6),
+            (2, 6, 2),
+        ],
+    )
+    def test_the_slice_budget_is_the_setting_or_what_the_reader_states_or_by_memory(
+        self, setting: int | None, stated: int | None, budget: int
+    ) -> None:
+        reader = ScriptedReader()
+        reader.info = replace(reader.info, slice_budget=stated)
+        with quick_service(small_engines(reader=reader), slice_budget=setting) as (_, client):
+            assert client.get("/v1/models").json()["slice_budget"] == budget
 
     def test_a_checkpoint_is_named_and_not_located(self, client: httpx.Client) -> None:
         # The schema says "a hub id or the name of its folder"; a path would tell of the server's disk.

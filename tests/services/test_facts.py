@@ -152,14 +152,53 @@ class TestCollectFacts:
     ) -> None:
         vitals = Vitals(heart_rate_bpm=128, gcs=13, temperature_c=35.5)
         facts = collect_facts(study, findings, None, vitals, None)
-        assert facts.slots == {
-            "slice_count": "8",
+        assert {name: text for name, text in facts.slots.items() if name in Vitals.model_fields} == {
             "heart_rate_bpm": "128",
             "gcs": "13",
             "temperature_c": "35.5",
         }
         assert facts.slot_names == tuple(facts.slots)
         assert "Vital signs: heart rate 128 per minute, GCS 13, temperature 35.5 C." in facts.statements["indication"]
+
+    def test_what_was_found_has_slots_in_the_words_of_the_statements(
+        self, study: StoredStudy, findings: Findings, volume: VolumeResult
+    ) -> None:
+        facts = collect_facts(study, findings, volume, None, None)
+        assert facts.slots == {
+            "liver": "no injury seen",
+            "spleen": "high-grade injury (AAST IV or V)",
+            "kidneys": "not assessed",
+            "bowel_and_mesentery": "not seen",
+            "active_extravasation": "present",
+            "hemoperitoneum": "moderate",
+            "injury_pattern": "isolated organ",
+            "severity": "severe",
+            "volume_ml": "123.4 mL",
+            "volume_low_ml": "98.8 mL",
+            "volume_high_ml": "150.0 mL",
+            "risk_level": "MODERATE",
+            "slice_count": "8",
+        }
+        for name in ("liver", "spleen", "kidneys", "active_extravasation", "hemoperitoneum", "injury_pattern"):
+            assert any(f": {facts.slots[name]}" in statement for statement in facts.all_statements)
+
+    def test_slots_exist_only_for_results_that_exist(
+        self, study: StoredStudy, findings: Findings, volume: VolumeResult
+    ) -> None:
+        assert set(collect_facts(study, None, volume, None, None).slots) == {
+            "volume_ml",
+            "volume_low_ml",
+            "volume_high_ml",
+            "risk_level",
+            "slice_count",
+        }
+        without_volume = collect_facts(study, findings, None, None, None).slots
+        assert "risk_level" not in without_volume
+        assert without_volume["spleen"] == "high-grade injury (AAST IV or V)"
+
+    def test_all_statements_hold_each_once(self, study: StoredStudy, findings: Findings, volume: VolumeResult) -> None:
+        said = collect_facts(study, findings, volume, None, None).all_statements
+        assert len(said) == len(set(said))
 
     def test_missing_names_every_input_that_nobody_gave(self, study: StoredStudy, findings: Findings) -> None:
         vitals = Vitals(heart_rate_bpm=128, systolic_mmhg=84)

@@ -47,6 +47,8 @@ class EngineInfo:
     dtype: str
     device_memory_bytes: int | None
     """Memory of the accelerator; None on a CPU."""
+    slice_budget: int | None = None
+    """Slices that a reader was trained to read together, where its checkpoint says so."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class Metadata(_Strict):
     """The file ``trauma.json`` beside the weights.
 
     ``calibration`` belongs to triage; ``input``, ``threshold`` and ``minimum_component_ml`` (connected regions of less
-    blood are taken for noise) belong to the segmenter. ``trained_on`` is
+    blood are taken for noise) belong to the segmenter; ``slice_budget``, where a reader needs another number of slices
+    than device memory suggests, to the reader. ``trained_on`` is
     "untrained" for weights at their random start.
     """
 
@@ -80,6 +81,7 @@ class Metadata(_Strict):
     input: SegmenterInput | None = None
     threshold: float | None = Field(default=None, gt=0, lt=1)
     minimum_component_ml: float = Field(default=0.0, ge=0)
+    slice_budget: int | None = Field(default=None, ge=1, le=85)
 
 
 class Checkpoint(_Strict):
@@ -102,6 +104,7 @@ class Checkpoint(_Strict):
             device=place.type,
             dtype=dtype,
             device_memory_bytes=device_memory_bytes(place),
+            slice_budget=self.metadata.slice_budget,
         )
 
 

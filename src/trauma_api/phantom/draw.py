@@ -22,7 +22,7 @@ from trauma_api.phantom.scanner import (
     scan_on_scanner_grid,
     scan_on_working_grid,
 )
-from trauma_api.phantom.scenarios import SCENARIOS
+from trauma_api.phantom.scenarios import SCENARIOS, SITE_OF_ORGAN
 from trauma_api.phantom.shapes import Bead, Canvas, Grid, Point
 from trauma_api.phantom.skeleton import draw_great_vessels, draw_skeleton
 from trauma_api.phantom.truth import ExtravasationSite, PhantomTruth
@@ -120,7 +120,9 @@ def _draw_injuries(
 ) -> tuple[dict[Label, DrawnInjury], list[Jet]]:
     injuries = {label: draw_injury(anatomy, label, injury, random) for label, injury in plan.organs.items()}
     body = anatomy.body
-    sources: dict[ExtravasationSite, Point] = {_SITES[label]: injury.centre for label, injury in injuries.items()}
+    sources: dict[ExtravasationSite, Point] = {
+        SITE_OF_ORGAN[label]: injury.centre for label, injury in injuries.items()
+    }
     if plan.bowel_injury:
         sources["mesentery"] = draw_bowel_injury(anatomy, random)
     elif Label.MESENTERIC in plan.pools_ml:
@@ -139,14 +141,6 @@ def _draw_injuries(
         fill_retroperitoneum(anatomy, sources[site], volume_ml, around, random)
     jets = [draw_jet(anatomy, site, sources[site], size, random) for site, size in plan.jets if site in sources]
     return injuries, [jet for jet in jets if jet is not None]
-
-
-_SITES: dict[Label, ExtravasationSite] = {
-    Label.LIVER: "liver",
-    Label.SPLEEN: "spleen",
-    Label.LEFT_KIDNEY: "left_kidney",
-    Label.RIGHT_KIDNEY: "right_kidney",
-}
 
 
 def _retroperitoneal_source(anatomy: Anatomy, site: str, first: Point | None, random: np.random.Generator) -> Point:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -21,17 +21,7 @@ Distractor = Literal[
     "dissection",
     "old_hematoma",
 ]
-DISTRACTORS: tuple[Distractor, ...] = (
-    "ascites",
-    "full_bladder",
-    "cyst",
-    "unopacified_bowel",
-    "fatty_liver",
-    "excreted_contrast",
-    "splenectomy",
-    "dissection",
-    "old_hematoma",
-)
+DISTRACTORS: tuple[Distractor, ...] = get_args(Distractor)
 RetroperitonealSite = Literal["retroperitoneum", "pelvis"]
 
 

@@ -141,9 +141,7 @@ def real_anatomy(
     return anatomy
 
 
-def _completed(
-    smooth_hu: Floats, organs: NDArray[np.uint8], spacing: tuple[float, float, float]
-) -> NDArray[np.uint8]:
+def _completed(smooth_hu: Floats, organs: NDArray[np.uint8], spacing: tuple[float, float, float]) -> NDArray[np.uint8]:
     """Solid organs without the notches and holes of a model's label map: what is unlabelled there and as dense."""
     completed = organs.copy()
     for label in SOLID_ORGANS:
@@ -184,7 +182,7 @@ def _place(organs: NDArray[np.uint8], spacing: tuple[float, float, float]) -> tu
     right, left = np.percentile(columns, [0.5, 99.5])
     dome = _dome_slice(organs, spacing[0])
     z_top = _DOME_Z + dome * spacing[0]
-    grid = PlacedGrid(organs.shape, spacing, z_top, ((front + back) / 2, (right + left) / 2))  # type: ignore[arg-type]
+    grid = PlacedGrid(organs.shape, spacing, z_top, ((front + back) / 2, (right + left) / 2))
     bladder = np.flatnonzero((organs == Label.BLADDER).any(axis=(1, 2)))
     half_y = float(back - front) / 2 * spacing[1]
     body = Body(
@@ -270,9 +268,7 @@ def _enhancement(smooth_hu: Floats, organs: NDArray[np.uint8]) -> Enhancement:
         return float(np.median(smooth_hu[inside])) if inside.any() else usual
 
     aorta = measured(Label.AORTA, 42)
-    phase: Phase = (
-        "none" if aorta < _UNENHANCED_AORTA_HU else "arterial" if aorta > _ARTERIAL_AORTA_HU else "portal"
-    )
+    phase: Phase = "none" if aorta < _UNENHANCED_AORTA_HU else "arterial" if aorta > _ARTERIAL_AORTA_HU else "portal"
     kidney = measured(Label.LEFT_KIDNEY, measured(Label.RIGHT_KIDNEY, 33))
     liver = measured(Label.LIVER, 57)
     return replace(

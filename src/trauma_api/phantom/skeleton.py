@@ -4,7 +4,7 @@ import numpy as np
 
 from trauma_api.phantom.anatomy import Anatomy
 from trauma_api.phantom.labels import Label
-from trauma_api.phantom.shapes import Bead, Floats, Point, ball_distance, beads_along, ellipsoid_distance
+from trauma_api.phantom.shapes import Bead, Point, ball_distance, beads_along, ellipsoid_distance
 
 _CORTEX_HU = 650.0
 _CORTEX_MM = 3.0
@@ -169,8 +169,3 @@ def _tube(anatomy: Anatomy, beads: list[Bead], label: Label, hu: float) -> None:
         window, distance = ball_distance(canvas.grid, bead)
         soft = np.isin(canvas.labels_zyx[window], (Label.FAT, Label.VEIN, Label.SOFT_TISSUE, Label.MUSCLE, Label.LUNG))
         canvas.paint(window, (distance < 0) & soft, label, hu)
-
-
-def bead_shell(distance: Floats, wall_mm: float) -> tuple[Floats, Floats]:
-    """Whether a voxel lies in a ball's wall, and whether in its lumen."""
-    return np.asarray((distance < 0) & (distance >= -wall_mm)), np.asarray(distance < -wall_mm)

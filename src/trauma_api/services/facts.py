@@ -1,10 +1,12 @@
 """Facts: the one place where results become words and numbers become text.
 
-Every output shows a number as it is formatted here. The model writes slots, ``{volume_ml}``, and never a number.
+Every output shows a number as it is formatted here. The model writes slots, ``{volume_ml}``, and never a number; what
+was found has slots too, ``{spleen}``, so that prose and answers repeat a finding in the words of all other outputs.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from trauma_api.guidelines.risk import risk_level
 from trauma_api.schemas.analysis import Findings
@@ -21,6 +23,13 @@ _GRADE_WORDS = {
     "not_assessed": "not assessed",
 }
 _LIMITED_COVERAGE = frozenset({"abdomen-incomplete-top", "abdomen-incomplete-bottom", "region-uncertain"})
+_GRADED: Mapping[str, str] = MappingProxyType({"liver": "Liver", "spleen": "Spleen", "kidneys": "Kidneys"})
+_SEEN: Mapping[str, str] = MappingProxyType(
+    {
+        "bowel_and_mesentery": "Bowel and mesentery injury",
+        "active_extravasation": "Active extravasation",
+    }
+)
 _PRESENCE_WORDS = {"absent": "not seen", "present": "present", "not_assessed": "not assessed"}
 
 
@@ -39,8 +48,8 @@ class Facts:
 
     @property
     def all_statements(self) -> tuple[str, ...]:
-        """All statements, in the order of the sections."""
-        return tuple(statement for section in self.statements.values() for statement in section)
+        """All statements, in the order of the sections, each once."""
+        return tuple(dict.fromkeys(statement for section in self.statements.values() for statement in section))
 
 
 def collect_facts(
@@ -63,7 +72,7 @@ def collect_facts(
                 "A radiologist must read this study; clinical findings and physiology come before this report.",
             ),
         },
-        slots=_slots(study, volume, vitals),
+        slots=_slots(study, findings, volume, vitals),
         missing=_missing(findings, volume, vitals, context),
     )
 
@@ -102,20 +111,21 @@ def _not_shown(study: StoredStudy) -> tuple[str, ...]:
 def _finding_statements(findings: Findings | None) -> tuple[str, ...]:
     if findings is None:
         return ("Findings: not available.",)
-    graded = {"Liver": findings.liver, "Spleen": findings.spleen, "Kidneys": findings.kidneys}
-    seen = {
-        "Bowel and mesentery injury": findings.bowel_and_mesentery,
-        "Active extravasation": findings.active_extravasation,
-    }
-    statements = [
-        f"{name}: {_GRADE_WORDS[item.value]} ({_percent(item.probability)})." for name, item in graded.items()
-    ]
-    statements += [
-        f"{name}: {_PRESENCE_WORDS[item.value]} ({_percent(item.probability)})." for name, item in seen.items()
-    ]
-    blood = findings.hemoperitoneum
-    statements.append(f"Hemoperitoneum: {blood.value.replace('_', ' ')} ({_percent(blood.probability)}).")
-    return tuple(statements)
+    words = _finding_words(findings)
+    named = {**_GRADED, **_SEEN, "hemoperitoneum": "Hemoperitoneum"}
+    return tuple(
+        f"{title}: {words[name]} ({_percent(getattr(findings, name).probability)})." for name, title in named.items()
+    )
+
+
+def _finding_words(findings: Findings) -> dict[str, str]:
+    """What was found, in the words of every output, by field."""
+    words = {name: _GRADE_WORDS[getattr(findings, name).value] for name in _GRADED}
+    words |= {name: _PRESENCE_WORDS[getattr(findings, name).value] for name in _SEEN}
+    words["hemoperitoneum"] = findings.hemoperitoneum.value
+    words["injury_pattern"] = findings.injury_pattern.value
+    words["severity"] = findings.severity.value
+    return {name: value.replace("_", " ") for name, value in words.items()}
 
 
 def _percent(probability: float) -> str:
@@ -141,14 +151,18 @@ def _impression(findings: Findings | None) -> tuple[str, ...]:
     )
 
 
-def _slots(study: StoredStudy, volume: VolumeResult | None, vitals: Vitals | None) -> dict[str, str]:
-    slots = {"slice_count": str(study.stack.slice_count)}
+def _slots(
+    study: StoredStudy, findings: Findings | None, volume: VolumeResult | None, vitals: Vitals | None
+) -> dict[str, str]:
+    slots = {} if findings is None else _finding_words(findings)
     if volume is not None:
         slots |= {
             "volume_ml": format_ml(volume.volume_ml),
             "volume_low_ml": format_ml(volume.interval.low_ml),
             "volume_high_ml": format_ml(volume.interval.high_ml),
+            "risk_level": risk_level(volume.volume_ml),
         }
+    slots["slice_count"] = str(study.stack.slice_count)
     if vitals is not None:
         slots |= {name: f"{value:g}" for name, value in vitals.model_dump(exclude_none=True).items()}
     return slots

@@ -1,0 +1,1 @@
+"""Measures the service against studies whose truth is known: ``trauma-api evaluate``."""

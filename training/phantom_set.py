@@ -1,0 +1,153 @@
+"""Draws the phantoms that the models are trained on, as arrays ready to be read.
+
+    OMP_NUM_THREADS=1 python training/phantom_set.py --seeds 0 1200 --processes 2
+    OMP_NUM_THREADS=1 python training/phantom_set.py --out build/phantom_set_val --seeds 90000 90040 --processes 2
+
+Folders are ``{out}/{seed:06d}``, written whole or not at all; those that are there are left alone, so that a run goes
+on after a stop and a training may read while the set grows. Pixels are 1.5 mm. Each folder holds
+
+    truth.json    `PhantomTruth`
+    hu_u8.npy     uint8 (slices, rows, columns), cropped to the body: HU = value * 2 - 200, clipped to -200..310
+    labels.npy    uint8, the same crop: `Label`
+    rgb.npy       uint8 (slices, 128, 128, 3): the whole slice as the triage engine's processor resizes it
+    patches.npy   uint8 (slices, 16, 16, groups): how much of each 8 pixel patch of rgb.npy is of each of `GROUPS`, 255
+                  for all of it
+
+Seeds from 100000 are held out for the evaluation, those from 90000 for the choice of thresholds.
+"""
+
+import argparse
+import multiprocessing
+import shutil
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import SiglipImageProcessor
+
+from trauma_api.engines.siglip import padded_to_square
+from trauma_api.imaging.volume import CTVolume
+from trauma_api.imaging.windowing import model_rgb
+from trauma_api.phantom.draw import draw_training_phantom
+from trauma_api.phantom.labels import PERITONEAL_LABELS, Label
+from trauma_api.phantom.scenarios import SCENARIOS
+from trauma_api.phantom.truth import TRUTH_FILE
+from write_untrained_checkpoints import IMAGE_PIXELS, PATCH_PIXELS, image_processor
+
+HELD_OUT_FROM = 100_000
+GROUPS: tuple[tuple[Label, ...], ...] = (
+    (Label.LIVER,),
+    (Label.SPLEEN,),
+    (Label.LEFT_KIDNEY, Label.RIGHT_KIDNEY),
+    (Label.BOWEL, Label.STOMACH),
+    (Label.AORTA, Label.VEIN, Label.VESSEL),
+    (Label.BONE,),
+    (Label.LUNG,),
+    (Label.BLADDER, Label.GALLBLADDER, Label.CYST, Label.ASCITES, Label.OLD_HEMATOMA),
+    (Label.CONTUSION, Label.INFARCT, Label.LACERATION, Label.SUBCAPSULAR),
+    PERITONEAL_LABELS,
+    (Label.RETROPERITONEAL, Label.PERIRENAL),
+    (Label.EXTRAVASATION,),
+    (Label.FREE_AIR, Label.INJURED_BOWEL),
+)
+_PATCHES = IMAGE_PIXELS // PATCH_PIXELS
+_MARGIN_PIXELS = 8
+_SLICES_AT_ONCE = 16
+
+
+def processed_rgb(voxels_zyx_hu: NDArray[np.int16], processor: Any) -> NDArray[np.uint8]:
+    """Each slice as the processor hands it to the tower, before normalisation: uint8 (slices, 128, 128, 3)."""
+    stack = CTVolume(voxels_zyx_hu, None)
+    result = np.empty((len(voxels_zyx_hu), IMAGE_PIXELS, IMAGE_PIXELS, 3), np.uint8)
+    for start in range(0, len(result), _SLICES_AT_ONCE):
+        stop = min(start + _SLICES_AT_ONCE, len(result))
+        squares = [padded_to_square(model_rgb(stack, index)) for index in range(start, stop)]
+        pixels = processor(images=squares, return_tensors="pt", do_rescale=False, do_normalize=False)["pixel_values"]
+        result[start:stop] = pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return result
+
+
+def patch_shares(labels_zyx: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """How much of each patch of the padded square is of each group, uint8 (slices, 16, 16, groups), 255 for all."""
+    side = max(labels_zyx.shape[1:])
+    row, column = (_patch_of(count, side) for count in labels_zyx.shape[1:])
+    patch = row[:, None] * _PATCHES + column
+    group_of = np.full(256, len(GROUPS), np.int64)
+    for group, labels in enumerate(GROUPS):
+        group_of[list(labels)] = group
+    pixels = np.bincount(_patch_of(side, side), minlength=_PATCHES)
+    area = (pixels[:, None] * pixels)[..., None]
+    width = len(GROUPS) + 1
+    shares = np.empty((len(labels_zyx), _PATCHES, _PATCHES, len(GROUPS)), np.uint8)
+    for index, plane in enumerate(labels_zyx):
+        counts = np.bincount((patch * width + group_of[plane]).ravel(), minlength=_PATCHES**2 * width)
+        shares[index] = np.rint(255 * counts.reshape(_PATCHES, _PATCHES, width)[..., :-1] / area)
+    return shares
+
+
+def _patch_of(count: int, side: int) -> NDArray[np.int64]:
+    """The patch that each of ``count`` rows or columns falls into when they lie in the middle of ``side``."""
+    return np.asarray((np.arange(count) + (side - count) // 2) * _PATCHES // side, np.int64)
+
+
+def stored_hu(voxels_zyx_hu: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """HU in steps of 2 from -200 to 310."""
+    return np.rint((np.clip(voxels_zyx_hu, -200, 310) + 200) / 2).astype(np.uint8)
+
+
+def body_box(labels_zyx: NDArray[np.uint8]) -> tuple[slice, slice]:
+    """Rows and columns of everything but air and the table, with a margin."""
+    body = (labels_zyx != Label.AIR) & (labels_zyx != Label.TABLE)
+    rows, columns = np.flatnonzero(body.any(axis=(0, 2))), np.flatnonzero(body.any(axis=(0, 1)))
+    return (
+        slice(max(int(rows[0]) - _MARGIN_PIXELS, 0), int(rows[-1]) + _MARGIN_PIXELS + 1),
+        slice(max(int(columns[0]) - _MARGIN_PIXELS, 0), int(columns[-1]) + _MARGIN_PIXELS + 1),
+    )
+
+
+def write_phantom_arrays(seed: int, scenario: str, folder: Path) -> None:
+    """Draw one phantom and write its folder, whole or not at all."""
+    torch.set_num_threads(1)
+    phantom = draw_training_phantom(seed, scenario)
+    rows, columns = body_box(phantom.labels_zyx)
+    unfinished = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    np.save(unfinished / "hu_u8.npy", stored_hu(np.ascontiguousarray(phantom.voxels_zyx_hu[:, rows, columns])))
+    np.save(unfinished / "labels.npy", np.ascontiguousarray(phantom.labels_zyx[:, rows, columns]))
+    np.save(unfinished / "rgb.npy", processed_rgb(phantom.voxels_zyx_hu, image_processor(SiglipImageProcessor)))
+    np.save(unfinished / "patches.npy", patch_shares(phantom.labels_zyx))
+    (unfinished / TRUTH_FILE).write_text(phantom.truth.model_dump_json() + "\n", encoding="utf-8")
+    unfinished.rename(folder)
+
+
+def main() -> None:
+    """Draw what is missing of the seeds of the command line."""
+    parser = argparse.ArgumentParser(description="Draws the training set of phantoms.")
+    parser.add_argument("--out", type=Path, default=Path("build/phantom_set"))
+    parser.add_argument("--seeds", type=int, nargs=2, default=(0, 1200), metavar=("FIRST", "END"))
+    parser.add_argument("--scenario", default="random", choices=sorted(SCENARIOS))
+    parser.add_argument("--processes", type=int, default=1)
+    arguments = parser.parse_args()
+    if arguments.seeds[1] > HELD_OUT_FROM:
+        parser.error(f"seeds from {HELD_OUT_FROM} are held out")
+    folders = {seed: arguments.out / f"{seed:06d}" for seed in range(*arguments.seeds)}
+    missing = {seed: folder for seed, folder in folders.items() if not folder.exists()}
+    print(f"{len(folders) - len(missing)} of {len(folders)} phantoms are there", flush=True)
+    began = time.monotonic()
+    # spawned, as a fork of a process that has run torch may hang
+    with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
+        work = [pool.submit(write_phantom_arrays, seed, arguments.scenario, folder) for seed, folder in missing.items()]
+        for done, drawn in enumerate(as_completed(work), 1):
+            drawn.result()
+            if done % 20 == 0 or done == len(work):
+                seconds = (time.monotonic() - began) / done
+                print(f"{done} of {len(work)} drawn, {seconds:.2f} s each", flush=True)
+
+
+if __name__ == "__main__":
+    main()

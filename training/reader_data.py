@@ -1,0 +1,290 @@
+"""What the reader learns from: the tower's view of the phantoms' slices, and token sequences as the engine writes them.
+
+Beside each phantom's slices stand, once `write_features` has run,
+
+    features.npy     float16 (seen, 64, width): the tower's patches, averaged 2 x 2 as the projector does it
+    suspicion.npy    float32 (seen,): the triage model's, by which the service selects slices
+    seen.npy         int64 (seen,): which slices those are
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+from transformers import AutoProcessor, SiglipModel
+
+from reader_text import Example
+from reader_truth import form_values, free_texts
+from trauma_api.engines.base import Turn
+from trauma_api.engines.checkpoints import open_checkpoint
+from trauma_api.engines.siglip import suspicion_from_logits
+from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth
+from trauma_api.services.triage import select_slices
+from trauma_api.settings import Settings
+from triage_data import FINDINGS, finding_truth
+from triage_run import compare, embed_statements, statement_tokens
+from write_untrained_checkpoints import READER_SLICES
+
+FREE_TEXT_WEIGHT = 0.1
+SEEN_AT_ONCE = 48
+_THRESHOLD: float = Settings.model_fields["triage_threshold"].default
+_SUSPICION_NOISE, _LONGEST_SHIFT = 0.08, 2
+_FEATURE_NOISE = 0.1
+Piece = tuple[list[int], float]
+"""Tokens, and the weight of their loss; 0 for what is read."""
+
+
+@torch.inference_mode()
+def write_features(folders: Sequence[Path], triage: Path, most_slices: int) -> None:
+    """See the phantoms with the tower of a triage checkpoint; of long ones every second, third ... slice only.
+
+    What other weights have seen is seen again.
+    """
+    found = open_checkpoint(str(triage), "triage")
+    model: Any = SiglipModel.from_pretrained(triage, dtype=torch.float32).eval()
+    statements = embed_statements(model, statement_tokens(triage, model))
+    calibration = found.metadata.calibration
+    if calibration is None:
+        raise ValueError(f"{triage} states no calibration")
+    for folder in folders:
+        stamp = folder / "features.sha256"
+        if stamp.is_file() and stamp.read_text() == found.sha256:
+            continue
+        rgb = np.load(folder / "rgb.npy", mmap_mode="r")
+        seen = np.arange(0, len(rgb), max(1, math.ceil(len(rgb) / most_slices)))
+        parts = [
+            _see(model, statements, rgb[rows]) for rows in np.split(seen, range(SEEN_AT_ONCE, len(seen), SEEN_AT_ONCE))
+        ]
+        logits = np.concatenate([part[1] for part in parts])
+        stamp.unlink(missing_ok=True)
+        np.save(folder / "seen.npy", seen)
+        np.save(folder / "features.npy", np.concatenate([part[0] for part in parts]))
+        np.save(folder / "suspicion.npy", suspicion_from_logits(logits, calibration.scale, calibration.offset))
+        stamp.write_text(found.sha256)
+
+
+def _see(
+    model: Any, statements: torch.Tensor, rgb: NDArray[np.uint8]
+) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    pixels = torch.from_numpy(np.ascontiguousarray(rgb)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model.vision_model(pixel_values=pixels)
+    logits = compare(model, output.pooler_output, statements).numpy()
+    return pooled_patches(output.last_hidden_state.float()).half().numpy(), logits
+
+
+def pooled_patches(states: torch.Tensor) -> torch.Tensor:
+    """(slices, patches, width) to (slices, patches / 4, width), as ``Gemma3MultiModalProjector`` averages them."""
+    side = math.isqrt(states.shape[1])
+    grid = states.transpose(1, 2).reshape(len(states), -1, side, side)
+    return functional.avg_pool2d(grid, 2).flatten(2).transpose(1, 2)
+
+
+class View(NamedTuple):
+    """A phantom as the tower sees it."""
+
+    features: NDArray[np.float16]
+    suspicion: NDArray[np.float32]
+    findings: NDArray[np.bool_]
+    """What each seen slice shows, (seen, findings) in the order of ``triage_data.FINDINGS``."""
+    truth: PhantomTruth
+
+
+class Chosen(NamedTuple):
+    """The slices that are read together: features (slices, 64, width), and what each of them shows."""
+
+    features: NDArray[np.float32]
+    findings: NDArray[np.float32]
+
+
+def open_view(folder: Path) -> View:
+    """A phantom with features."""
+    truth = PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes())
+    findings = finding_truth(sorted(truth.slices, key=lambda one: one.slice_index))[np.load(folder / "seen.npy")]
+    features = np.load(folder / "features.npy", mmap_mode="r")
+    return View(features, np.load(folder / "suspicion.npy"), findings, truth)
+
+
+class Views:
+    """The phantoms of a folder that the tower has seen."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: set[Path] = set()
+        self.views: list[View] = []
+
+    def refresh(self) -> int:
+        """Open those that are new, and return how many there are."""
+        for stamp in sorted(self._root.glob("[0-9]*/features.sha256")):
+            if stamp.parent not in self._known:
+                self._known.add(stamp.parent)
+                self.views.append(open_view(stamp.parent))
+        return len(self.views)
+
+
+def chosen_as_served(view: View) -> Chosen:
+    """The slices that the service selects."""
+    return _taken(view, select_slices(view.suspicion, _THRESHOLD, READER_SLICES))
+
+
+def chosen_varied(random: Random, view: View) -> Chosen:
+    """The same, varied: by noise on the suspicion, by a shift of each slice, or at times evenly spaced instead."""
+    suspicion, last = view.suspicion, len(view.suspicion) - 1
+    kind = random.random()
+    draw = np.random.default_rng(random.randrange(1 << 30))
+    if kind < 0.1:
+        rows = np.unique(np.linspace(0, last, READER_SLICES + 2).round().astype(int)[1:-1]).tolist()
+    else:
+        if kind < 0.5:
+            suspicion = np.clip(suspicion + draw.normal(0.0, _SUSPICION_NOISE, len(suspicion)), 0.0, 1.0)
+        rows = select_slices(suspicion.astype(np.float32), _THRESHOLD, READER_SLICES)
+        if kind > 0.7:
+            shifted = (row + random.randint(-_LONGEST_SHIFT, _LONGEST_SHIFT) for row in rows)
+            rows = sorted({min(max(row, 0), last) for row in shifted})
+    chosen = _taken(view, rows)
+    noise = draw.normal(0.0, _FEATURE_NOISE, chosen.features.shape).astype(np.float32)
+    return chosen._replace(features=chosen.features + noise)
+
+
+def _taken(view: View, rows: Sequence[int]) -> Chosen:
+    return Chosen(np.asarray(view.features[list(rows)], np.float32), view.findings[list(rows)].astype(np.float32))
+
+
+def no_view(random: Random, width: int) -> Chosen:
+    """Pictures that show nothing, for texts that do not depend on them."""
+    draw = np.random.default_rng(random.randrange(1 << 30))
+    count = random.randint(1, READER_SLICES)
+    return Chosen(draw.normal(size=(count, 64, width)).astype(np.float32), np.zeros((count, 0), np.float32))
+
+
+class Writer:
+    """Turns examples into tokens as the engine does."""
+
+    def __init__(self, folder: Path) -> None:
+        """``folder`` is a reader's checkpoint."""
+        self.processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        self.tokenizer: Any = self.processor.tokenizer
+        self.image_token: int = self.tokenizer.convert_tokens_to_ids(self.tokenizer.image_token)
+        self.end_of_image: int = self.tokenizer.convert_tokens_to_ids(self.tokenizer.eoi_token)
+        self.end_of_turn: int = self.tokenizer.convert_tokens_to_ids("<end_of_turn>")
+        images = self.tokenizer.image_token * self.processor.image_seq_length
+        self._picture = f"\n\n{self.tokenizer.boi_token}{images}{self.tokenizer.eoi_token}\n\n"
+        self._opening = self.encode("<start_of_turn>model\n")
+
+    @lru_cache(maxsize=4096)  # noqa: B019  # one writer lives as long as the run
+    def _encoded(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a text, nothing added."""
+        return list(self._encoded(text))
+
+    def prompt(self, turns: tuple[Turn, ...]) -> list[int]:
+        """Tokens up to where the model begins to write, as the processor makes them."""
+        messages = [{"role": turn.role, "content": [_content(part) for part in turn.parts]} for turn in turns]
+        text = self.processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return self.encode(text.replace(self.tokenizer.boi_token, self._picture))
+
+    def said(self, example: Example) -> list[Piece]:
+        """A conversation or a section: the answers count, and the end of each."""
+        tokens, opening = self.prompt(example.turns), self._opening
+        pieces: list[Piece] = []
+        at = 0
+        for answer in example.answers:
+            begin = next(i for i in range(at, len(tokens)) if tokens[i : i + len(opening)] == opening) + len(opening)
+            written = [*self.encode(answer), self.end_of_turn]
+            if begin < len(tokens) and tokens[begin : begin + len(written)] != written:
+                raise ValueError("an answer has other tokens within the conversation")
+            pieces += [(tokens[at:begin], 0.0), (written, 1.0)]
+            at = begin + len(written)
+        return pieces
+
+    def form(self, example: Example, truth: PhantomTruth) -> list[Piece]:
+        """A reading, in the pieces that `trauma_api.engines.constrained.fill_form` writes."""
+        pieces: list[Piece] = [(self.prompt(example.turns), 0.0)]
+        lead = "{"
+        for name, value in form_values(truth).items():
+            # all but the first token follow from it
+            first, *rest = self.encode(value)
+            pieces += [(self.encode(f'{lead}"{name}":"'), 0.0), ([first], 1.0), (rest, FREE_TEXT_WEIGHT)]
+            lead = '",'
+        described, differentials = free_texts(truth)
+        pieces.append((self.encode('","bleeding_description":"'), 0.0))
+        pieces.append(([*self.encode(described), *self.encode('"')], FREE_TEXT_WEIGHT))
+        pieces.append((self.encode(',"differentials":['), 0.0))
+        for number, words in enumerate(differentials):
+            if number:
+                pieces += [(self.encode(","), FREE_TEXT_WEIGHT), (self.encode('"'), 0.0)]
+            else:
+                pieces.append((self.encode('"'), FREE_TEXT_WEIGHT))
+            pieces.append(([*self.encode(words), *self.encode('"')], FREE_TEXT_WEIGHT))
+        return [*pieces, (self.encode("]"), FREE_TEXT_WEIGHT), (self.encode("}"), 0.0)]
+
+
+def _content(part: Any) -> dict[str, Any]:
+    return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
+
+
+class Batch(NamedTuple):
+    """Sequences of one length, padded at the end."""
+
+    ids: torch.Tensor
+    weights: torch.Tensor
+    """Of each token's loss."""
+    mask: torch.Tensor
+    features: torch.Tensor | None
+    """Of all pictures, (pictures, 64, width), in the order in which they stand in the sequences."""
+    findings: torch.Tensor | None
+    """What each picture shows, (pictures, findings); none where a picture is of nothing."""
+
+    @property
+    def tokens(self) -> int:
+        """Positions, padding included."""
+        return int(self.ids.numel())
+
+
+class Written(NamedTuple):
+    """Pieces, and the pictures that stand in them."""
+
+    pieces: list[Piece]
+    chosen: Chosen | None
+
+    @property
+    def length(self) -> int:
+        return sum(len(tokens) for tokens, _ in self.pieces)
+
+
+def batches_of(sequences: Sequence[Written], most_tokens: int) -> list[Batch]:
+    """Batches of at most so many tokens, each of sequences that are about as long."""
+    ordered = sorted(sequences, key=lambda one: one.length)
+    groups: list[list[Written]] = [[]]
+    for sequence in ordered:
+        if groups[-1] and sequence.length * (len(groups[-1]) + 1) > most_tokens:
+            groups.append([])
+        groups[-1].append(sequence)
+    return [_padded(group) for group in groups]
+
+
+def _padded(group: Sequence[Written]) -> Batch:
+    longest = max(one.length for one in group)
+    ids, weights = torch.zeros(len(group), longest, dtype=torch.long), torch.zeros(len(group), longest)
+    mask = torch.zeros(len(group), longest, dtype=torch.long)
+    for row, one in enumerate(group):
+        flat = [token for tokens, _ in one.pieces for token in tokens]
+        ids[row, : len(flat)] = torch.tensor(flat)
+        weights[row, : len(flat)] = torch.tensor([weight for tokens, weight in one.pieces for _ in tokens])
+        mask[row, : len(flat)] = 1
+    pictures = [one.chosen for one in group if one.chosen is not None]
+    if not pictures:
+        return Batch(ids, weights, mask, None, None)
+    features = torch.from_numpy(np.concatenate([one.features for one in pictures]))
+    known = all(one.findings.shape[1] == len(FINDINGS) for one in pictures)
+    findings = torch.from_numpy(np.concatenate([one.findings for one in pictures])) if known else None
+    return Batch(ids, weights, mask, features, findings)

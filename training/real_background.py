@@ -1,0 +1,99 @@
+"""Real CTs with TotalSegmentator's label map as backgrounds for inserted injury; turned, sized and shifted at will."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from trauma_api.imaging.sandbox.client import Sandbox
+from trauma_api.imaging.uploads import ReadLimits, UploadedFile, read_upload
+from trauma_api.imaging.volume import CTVolume
+from trauma_api.phantom.insertion import SCANNER_BLUR_MM
+from trauma_api.phantom.labels import Label
+from trauma_api.phantom.real_anatomy import organs_of_totalsegmentator
+
+LABEL_MAP = "totalseg_labels_model_output.nii.gz"
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_LOWEST_HU, _HIGHEST_HU = -1024, 3071
+_AIR_HU, _BODY_HU, _MARGIN_PX = -1000.0, -300.0, 8
+_JITTER_FROM_HU = -500.0
+
+
+@dataclass(frozen=True)
+class Background:
+    """Images (int16, -1024 to 3071 HU) and `Label` values of organs on one canonical grid (slices, rows, columns)."""
+
+    voxels_zyx_hu: NDArray[np.int16]
+    organs_zyx: NDArray[np.uint8]
+    spacing_zyx_mm: tuple[float, float, float]
+    blur_mm: float = SCANNER_BLUR_MM
+    """How soft its edges are: of coarse pixels, half a pixel."""
+
+
+def load_background(folder: Path) -> Background:
+    """Read a CT as an upload is read, and its label map, taken to the CT's grid.
+
+    Raises OSError without a label map, and InputError or ValueError when the folder holds no CT with a spacing.
+    """
+    label_map = folder / LABEL_MAP
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != label_map)
+    sandbox = Sandbox(1)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            files = [UploadedFile(position, path) for position, path in enumerate(paths)]
+            stack = read_upload(files, Path(scratch), sandbox, limits=ReadLimits(min_side=1)).stack
+            if not isinstance(stack, CTVolume) or stack.affine_lps is None or stack.spacing_zyx_mm is None:
+                raise ValueError(f"{folder} holds no CT with a spacing")
+            voxels = np.clip(np.rint(stack.voxels_zyx_hu), _LOWEST_HU, _HIGHEST_HU).astype(np.int16)
+    finally:
+        sandbox.close()
+    image = nibabel.Nifti1Image.from_filename(label_map)
+    to_map = np.linalg.inv(_RAS_TO_LPS @ image.header.get_best_affine()) @ stack.affine_lps
+    classes = np.asarray(image.dataobj).astype(np.uint8)
+    on_grid = ndimage.affine_transform(classes, to_map, output_shape=voxels.shape, order=0, mode="constant", cval=0)
+    blur_mm = max(SCANNER_BLUR_MM, 0.5 * stack.spacing_zyx_mm[1])
+    return Background(voxels, organs_of_totalsegmentator(on_grid), stack.spacing_zyx_mm, blur_mm)
+
+
+def varied(background: Background, random: np.random.Generator, pixel_mm: float) -> Background:
+    """Another patient's likeness: turned by up to 8 degrees in the slice, up to 12 % larger or smaller, shifted by up
+    to 12 mm, on pixels of ``pixel_mm``, HU of tissue scaled by up to 4 % and shifted by up to 5. Never mirrored."""
+    angle, zoom = float(random.uniform(-0.14, 0.14)), float(random.uniform(0.9, 1.12))
+    stretch = float(random.uniform(0.95, 1.05))
+    shift_mm = random.uniform(-12, 12, 2)
+    scale, more = float(random.uniform(0.96, 1.04)), float(random.uniform(-5, 5))
+    spacing = background.spacing_zyx_mm
+    shape = background.voxels_zyx_hu.shape
+    side = [round(count * mm * 1.12 / pixel_mm) for count, mm in zip(shape[1:], spacing[1:], strict=True)]
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    sizes = np.diag([zoom * stretch, zoom / stretch])
+    matrix = np.diag(1 / np.array(spacing[1:])) @ turn @ np.linalg.inv(sizes) * pixel_mm
+    middle_in, middle_out = (np.array(shape[1:]) - 1) / 2, (np.array(side) - 1) / 2
+    offset = middle_in - matrix @ (middle_out + shift_mm / pixel_mm)
+    hu = np.stack([
+        ndimage.affine_transform(plane, matrix, offset, side, np.float32, order=1, cval=_AIR_HU)
+        for plane in background.voxels_zyx_hu.astype(np.float32)
+    ])  # fmt: skip
+    organs = np.stack([
+        ndimage.affine_transform(plane, matrix, offset, side, np.uint8, order=0, cval=int(Label.AIR))
+        for plane in background.organs_zyx
+    ])  # fmt: skip
+    hu = np.where(hu > _JITTER_FROM_HU, hu * scale + more, hu)
+    voxels = np.clip(np.rint(hu), _LOWEST_HU, _HIGHEST_HU).astype(np.int16)
+    return Background(voxels, organs, (spacing[0], pixel_mm, pixel_mm), background.blur_mm)
+
+
+def body_box(voxels_zyx_hu: NDArray[np.int16]) -> tuple[slice, slice]:
+    """Rows and columns that hold the body in any slice, and 8 pixels more."""
+    body = ndimage.binary_opening((voxels_zyx_hu > _BODY_HU), np.ones((1, 5, 5), bool)).any(axis=0)
+    parts, _ = ndimage.label(body)
+    largest = parts == int(np.bincount(parts.ravel())[1:].argmax()) + 1
+    rows, columns = np.flatnonzero(largest.any(axis=1)), np.flatnonzero(largest.any(axis=0))
+    return (
+        slice(max(0, rows[0] - _MARGIN_PX), rows[-1] + 1 + _MARGIN_PX),
+        slice(max(0, columns[0] - _MARGIN_PX), columns[-1] + 1 + _MARGIN_PX),
+    )

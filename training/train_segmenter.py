@@ -1,0 +1,233 @@
+"""Trains the hemorrhage segmenter (`smp.Unet("resnet34")`) from scratch on build/phantom_set, on one thread.
+
+    python training/train_segmenter.py --minutes 75            (start)
+    python training/train_segmenter.py --minutes 75 --resume   (go on after a stop)
+    python training/train_segmenter.py --resume --minutes 0 --export src/trauma_api/checkpoints/segmenter
+
+The last one exports the averaged weights that a run, also one that goes on, has saved. Crops of 96 x 96 pixels of
+1.5 mm: half around blood, each kind of blood in a study alike, so that small lesions count; a quarter around what is
+mistaken for blood, whether many studies have it or few; the rest anywhere. Folders of build/real_set, real CTs with
+inserted blood, are mixed in. The rate falls with the time that has passed, so that a run fits its minutes.
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+from segmenter_data import SEEN, Studies, batch_of, channels, three_slices
+from trauma_api.engines.checkpoints import ARCHITECTURES, METADATA_FILE, Metadata
+from trauma_api.phantom.labels import BLOOD_LABELS
+from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth
+
+BUILD = Path(__file__).parents[1] / "build"
+REFRESH_S, SAVE_S, VALIDATE_S, LOG_S = 180.0, 180.0, 420.0, 60.0
+
+
+def loss_of(logits: torch.Tensor, blood: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy and the soft Dice of the whole batch."""
+    chance = logits.sigmoid()
+    overlap = 2 * (chance * blood).sum() / ((chance + blood).sum() + 1)
+    return functional.binary_cross_entropy_with_logits(logits, blood) + 0.5 * (1 - overlap)
+
+
+class Run:
+    """Model, average and optimizer, saved together."""
+
+    def __init__(self, rate: float, folder: Path) -> None:
+        self.folder = folder
+        self.model = smp.Unet("resnet34", encoder_weights=None, in_channels=len(SEEN.channels), classes=1).to(
+            memory_format=torch.channels_last
+        )
+        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=0.02)
+        self.rate, self.steps, self.minutes = rate, 0, 0.0
+
+    def step(self, images: torch.Tensor, blood: torch.Tensor, done: float) -> float:
+        """One update; ``done`` is the share of the run."""
+        rate = self.rate * min((self.steps + 1) / 150, 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1))))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = self.model(images.to(memory_format=torch.channels_last))
+        loss = loss_of(logits.float(), blood)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 3.0)
+        self.optimizer.step()
+        self.steps += 1
+        keep = min(0.998, self.steps / (self.steps + 20))
+        with torch.no_grad():
+            for name, value in self.model.state_dict().items():
+                if value.is_floating_point():
+                    self.average[name].lerp_(value, 1 - keep)
+                else:
+                    self.average[name].copy_(value)
+        return float(loss.detach())
+
+    def save(self) -> None:
+        """Write what is needed to go on."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        state = {f"model.{k}": v.contiguous().clone() for k, v in self.model.state_dict().items()}
+        state |= {f"average.{k}": v.contiguous().clone() for k, v in self.average.items()}
+        for index, entry in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{index}.{k}": v.contiguous().clone() for k, v in entry.items()}
+        save_file(state, self.folder / "next.safetensors")
+        (self.folder / "next.safetensors").rename(self.folder / "state.safetensors")
+        (self.folder / "state.json").write_text(json.dumps({"steps": self.steps, "minutes": self.minutes}))
+
+    def load(self) -> None:
+        """Go on from what was saved."""
+        state = load_file(self.folder / "state.safetensors")
+        self.model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
+        self.average = {k[8:]: v for k, v in state.items() if k.startswith("average.")}
+        kept: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in state.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                kept.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": kept})
+        progress = json.loads((self.folder / "state.json").read_text())
+        self.steps, self.minutes = int(progress["steps"]), float(progress["minutes"])
+
+    def averaged(self) -> Any:
+        """The model with averaged weights."""
+        model = smp.Unet("resnet34", encoder_weights=None, in_channels=len(SEEN.channels), classes=1)
+        model.load_state_dict(self.average)
+        return model.to(memory_format=torch.channels_last).eval()
+
+
+@torch.inference_mode()
+def validate(model: Any, folders: list[Path], stride: int = 3) -> dict[str, float]:
+    """Dice and volume over every ``stride``-th slice of whole phantoms."""
+    dice, errors, clean = [], [], []
+    for folder in folders:
+        hu = np.load(folder / "hu_u8.npy", mmap_mode="r")
+        truth_mask = np.load(folder / "labels.npy", mmap_mode="r")[::stride] >= BLOOD_LABELS[0]
+        found = []
+        for z in range(0, len(hu), stride):
+            three = np.stack(three_slices(hu, z))
+            image = channels(torch.from_numpy(three)[None].float() * 2 - 200)
+            rows, columns = image.shape[-2:]
+            image = functional.pad(image, (0, -columns % 32, 0, -rows % 32)).to(memory_format=torch.channels_last)
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                found.append((model(image)[0, 0, :rows, :columns] > 0).numpy())
+        mask = np.stack(found)
+        spacing = PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes()).spacing_zyx_mm
+        ml = float(np.prod(spacing)) * stride / 1000
+        true_ml, found_ml = float(truth_mask.sum()) * ml, float(mask.sum()) * ml
+        if true_ml >= 20:
+            dice.append(2 * float((mask & truth_mask).sum()) / float(mask.sum() + truth_mask.sum()))
+            errors.append(abs(found_ml - true_ml) / true_ml)
+        elif true_ml == 0:
+            clean.append(found_ml)
+    return {
+        "dice": round(float(np.mean(dice)), 4),
+        "dice_median": round(float(np.median(dice)), 4),
+        "volume_error": round(float(np.median(errors)), 4),
+        "clean_ml_mean": round(float(np.mean(clean)), 2),
+        "clean_within_3_ml": round(float(np.mean(np.array(clean) <= 3)), 3),
+    }
+
+
+def trained_on(run: Run) -> str:
+    """What the run has opened, by its log."""
+    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    phantoms, real = np.max([entry["studies"] for entry in log if "studies" in entry], axis=0)
+    copies = f" and {real} varied copies of a real CT with inserted injuries" if real else ""
+    return f"{phantoms} synthetic phantoms of trauma-api{copies}; no injured patients"
+
+
+def export(run: Run, folder: Path, threshold: float) -> None:
+    """Averaged weights in 16 bit, with their metadata."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in run.average.items()}
+    save_file(weights, folder / "model.safetensors")
+    (folder / "model.safetensors").chmod(0o644)
+    metadata = Metadata(
+        role="segmenter",
+        architecture=ARCHITECTURES["segmenter"],
+        trained_on=trained_on(run),
+        input=SEEN,
+        threshold=threshold,
+    )
+    (folder / METADATA_FILE).write_text(metadata.model_dump_json(indent=2, exclude_none=True) + "\n")
+
+
+def train(run: Run, arguments: argparse.Namespace) -> None:
+    """Train until the minutes are over."""
+    roots = (arguments.set, arguments.real_set)
+    studies = Studies(roots, arguments.real_share, np.random.default_rng(arguments.seed + run.steps))
+    studies.refresh(150)
+    began = time.monotonic() - run.minutes * 60
+    due = dict.fromkeys(("refresh", "save", "validate", "log"), time.monotonic())
+    losses: list[float] = []
+    while run.minutes < arguments.minutes:
+        losses.append(run.step(*batch_of(studies, arguments.batch), run.minutes / arguments.minutes))
+        now = time.monotonic()
+        run.minutes = (now - began) / 60
+        if now - due["refresh"] > REFRESH_S:
+            due["refresh"] = now
+            studies.refresh(200)
+        if now - due["save"] > SAVE_S:
+            due["save"] = now
+            run.save()
+        if now - due["log"] > LOG_S:
+            due["log"] = now
+            crops = run.steps * arguments.batch
+            opened = [len(pool.studies) for pool in studies.pools]
+            note(run, {"loss": round(float(np.mean(losses)), 4), "crops": crops, "studies": opened})
+            losses.clear()
+        if now - due["validate"] > VALIDATE_S:
+            due["validate"] = now
+            note(run, validate(run.averaged(), sorted(arguments.validation_set.glob("[!.]*"))[:14]))
+    run.save()
+
+
+def note(run: Run, entry: dict[str, Any]) -> None:
+    """Print and keep a line of the log."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    line = json.dumps({"minutes": round(run.minutes, 2), **entry})
+    print(line, flush=True)
+    with (run.folder / "log.jsonl").open("a") as log:
+        log.write(line + "\n")
+
+
+def main() -> None:
+    """Train, and export what was trained."""
+    parser = argparse.ArgumentParser(description="Trains the hemorrhage segmenter.")
+    parser.add_argument("--set", type=Path, default=BUILD / "phantom_set")
+    parser.add_argument("--real-set", type=Path, default=BUILD / "real_set")
+    parser.add_argument("--real-share", type=float, default=0.15)
+    parser.add_argument("--validation-set", type=Path, default=BUILD / "phantom_set_val")
+    parser.add_argument("--out", type=Path, default=BUILD / "runs" / "segmenter")
+    parser.add_argument("--minutes", type=float, default=75.0)
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--export", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    run = Run(arguments.rate, arguments.out)
+    if arguments.resume:
+        run.load()
+    if run.minutes < arguments.minutes:
+        train(run, arguments)
+    if arguments.export:
+        export(run, arguments.export, arguments.threshold)
+
+
+if __name__ == "__main__":
+    main()

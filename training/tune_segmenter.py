@@ -1,0 +1,150 @@
+"""Measures a segmenter on whole phantoms at many thresholds and smallest regions, and writes the chosen ones.
+
+    OMP_NUM_THREADS=1 python training/tune_segmenter.py --checkpoint src/trauma_api/checkpoints/segmenter
+    python training/tune_segmenter.py --checkpoint src/trauma_api/checkpoints/segmenter --write 0.6 1.0
+
+The first prints a table and where false blood lies; the second puts a threshold and a smallest region in mL into
+trauma.json. The phantoms are those of build/phantom_set_val, seeds from 90000, which neither training nor the
+evaluation sees. The network runs through `UNetSegmenter`, as in the service, and regions are left out as
+`without_small_components` does it. Probabilities are kept by the digest of the weights, so that a second look costs
+nothing.
+"""
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from trauma_api.engines.checkpoints import METADATA_FILE, Metadata
+from trauma_api.engines.unet import UNetSegmenter
+from trauma_api.evaluation.metrics import icc_2_1
+from trauma_api.imaging.measure import blood_mask
+from trauma_api.phantom.labels import BLOOD_LABELS, Label
+from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth
+from trauma_api.services.volume import INTERVAL_SHARE
+
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SMALLEST_ML = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+MEASURED_FROM_ML = 20.0
+CLEAN_UP_TO_ML = 3.0
+
+
+class Looked(NamedTuple):
+    """One phantom at one threshold: mL of truth, and of each region found; how much of that is true."""
+
+    truth_ml: float
+    found_ml: NDArray[np.float64]
+    true_ml: NDArray[np.float64]
+
+    def kept(self, smallest_ml: float) -> tuple[float, float]:
+        """Found and true mL without the small regions."""
+        kept = self.found_ml >= smallest_ml
+        return float(self.found_ml[kept].sum()), float(self.true_ml[kept].sum())
+
+
+def probability_of(segmenter: UNetSegmenter, folder: Path, spacing: tuple[float, float, float]) -> NDArray[np.uint8]:
+    """Probability of a whole phantom as the service keeps it, 0..255 for 0..1."""
+    hu = np.load(folder / "hu_u8.npy").astype(np.int16) * 2 - 200
+    return np.rint(segmenter.probabilities(hu, spacing, 0, len(hu)) * 255).astype(np.uint8)
+
+
+def kept_probability(
+    segmenter: UNetSegmenter, folder: Path, spacing: tuple[float, float, float], keep: Path
+) -> NDArray[np.uint8]:
+    """The same, from the folder ``keep`` when these weights have seen the phantom before."""
+    file = keep / segmenter.info.sha256[:16] / f"{folder.name}.npy"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, probability_of(segmenter, folder, spacing))
+    return np.asarray(np.load(file))
+
+
+def look(probability: NDArray[np.uint8], truth: NDArray[np.bool_], voxel_ml: float, threshold: float) -> Looked:
+    """The regions of `without_small_components`, and what they hold at the threshold."""
+    halo = blood_mask(probability, threshold * (1 - INTERVAL_SHARE))
+    regions, count = ndimage.label(halo, structure=np.ones((3, 3, 3), bool))
+    found = blood_mask(probability, threshold)
+    return Looked(
+        float(truth.sum()) * voxel_ml,
+        voxel_ml * np.bincount(regions[found], minlength=count + 1).astype(np.float64),
+        voxel_ml * np.bincount(regions[found & truth], minlength=count + 1).astype(np.float64),
+    )
+
+
+def row(looked: list[Looked], smallest_ml: float) -> str:
+    """What the phantoms give with regions from ``smallest_ml``."""
+    pairs = [(one.truth_ml, *one.kept(smallest_ml)) for one in looked]
+    truth, found, right = np.array(pairs, np.float64).T
+    bleeding, clean = truth >= MEASURED_FROM_ML, truth == 0
+    dice = 2 * right[bleeding] / (truth + found)[bleeding]
+    error = (found - truth)[bleeding] / truth[bleeding]
+    bias = 100 * (found - truth)[bleeding].sum() / truth[bleeding].sum()
+    false_ml = found[clean]
+    icc = float(icc_2_1(np.stack([truth, found], axis=1), np.ones((1, len(truth))))[0])
+    return (
+        f"{dice.mean():6.3f} {np.median(dice):6.3f} {icc:6.3f} {bias:+7.1f} {100 * np.median(abs(error)):7.1f}"
+        f" {false_ml.mean():9.2f} {false_ml.max():7.1f} {(false_ml <= CLEAN_UP_TO_ML).mean():9.2f}"
+    )
+
+
+def false_blood(probability: NDArray[np.uint8], labels: NDArray[np.uint8], threshold: float) -> NDArray[np.int64]:
+    """Voxels called blood that are not, by label, (256,)."""
+    called = blood_mask(probability, threshold) & (labels < BLOOD_LABELS[0])
+    return np.bincount(labels[called], minlength=256)
+
+
+def measure(segmenter: UNetSegmenter, folders: list[Path], keep: Path) -> None:
+    """Print the table, and in what the false blood lies at the checkpoint's own threshold."""
+    looked: dict[float, list[Looked]] = {threshold: [] for threshold in THRESHOLDS}
+    false_ml = np.zeros(256)
+    for folder in folders:
+        spacing = PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes()).spacing_zyx_mm
+        voxel_ml = float(np.prod(spacing)) / 1000
+        probability = kept_probability(segmenter, folder, spacing, keep)
+        labels = np.load(folder / "labels.npy")
+        for threshold in THRESHOLDS:
+            looked[threshold].append(look(probability, labels >= BLOOD_LABELS[0], voxel_ml, threshold))
+        false_ml += false_blood(probability, labels, segmenter.threshold) * voxel_ml / len(folders)
+    truth_ml = [one.truth_ml for one in looked[THRESHOLDS[0]]]
+    bleeding, clean = sum(ml >= MEASURED_FROM_ML for ml in truth_ml), truth_ml.count(0.0)
+    print(f"{len(folders)} phantoms: {bleeding} with {MEASURED_FROM_ML:.0f} mL or more, {clean} without blood")
+    print(f"threshold smallest   Dice median    ICC  bias % error %  clean mL     max   <= {CLEAN_UP_TO_ML:.0f} mL")
+    for threshold, ones in looked.items():
+        for smallest_ml in SMALLEST_ML:
+            print(f"{threshold:9.2f} {smallest_ml:8.2f} {row(ones, smallest_ml)}")
+    print(f"false mL a phantom at {segmenter.threshold}:")
+    for label in sorted(Label, key=lambda label: -false_ml[label])[:12]:
+        print(f"  {label.name.lower():16} {false_ml[label]:6.2f}")
+
+
+def write(folder: Path, threshold: float, smallest_ml: float) -> None:
+    """Put the choice into trauma.json."""
+    file = folder / METADATA_FILE
+    metadata = Metadata.model_validate_json(file.read_bytes())
+    chosen = {**metadata.model_dump(), "threshold": threshold, "minimum_component_ml": smallest_ml}
+    file.write_text(Metadata.model_validate(chosen).model_dump_json(indent=2, exclude_none=True) + "\n")
+
+
+def main() -> None:
+    """Measure, or write a choice."""
+    parser = argparse.ArgumentParser(description="Chooses the segmenter's threshold and smallest region.")
+    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--set", type=Path, default=Path("build/phantom_set_val"))
+    parser.add_argument("--phantoms", type=int, default=40)
+    parser.add_argument("--keep", type=Path, default=Path("build/runs/segmenter_probabilities"))
+    parser.add_argument("--write", type=float, nargs=2, metavar=("THRESHOLD", "SMALLEST_ML"))
+    arguments = parser.parse_args()
+    if arguments.write:
+        write(arguments.checkpoint, *arguments.write)
+        return
+    torch.set_num_threads(1)
+    segmenter = UNetSegmenter.load(str(arguments.checkpoint), device="cpu")
+    measure(segmenter, sorted(arguments.set.glob("[!.]*"))[: arguments.phantoms], arguments.keep)
+
+
+if __name__ == "__main__":
+    main()
