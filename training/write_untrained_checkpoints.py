@@ -36,7 +36,6 @@ from phantom_corpus import corpus
 from trauma_api.engines.checkpoints import METADATA_FILE, Calibration, Metadata, SegmenterChannel, SegmenterInput
 from trauma_api.engines.device import silence_libraries
 
-DEFAULT_OUT = Path(__file__).parents[1] / "src" / "trauma_api" / "checkpoints"
 UNTRAINED = "untrained"
 VOCABULARY, READER_VOCABULARY = 1024, 2048
 IMAGE_PIXELS = 128
@@ -269,7 +268,7 @@ def write_checkpoints(out: Path, seed: int = 0) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     silence_libraries()

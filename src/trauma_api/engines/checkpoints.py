@@ -25,6 +25,7 @@ from trauma_api.engines.base import CheckpointError, EngineInfo
 from trauma_api.engines.device import device_memory_bytes
 
 METADATA_FILE = "trauma.json"
+FETCH_AGAIN = "fetch it again, or install trauma-api again if it is a shipped one"
 Role = Literal["triage", "reader", "segmenter"]
 ARCHITECTURES: dict[Role, str] = {
     "triage": "SiglipModel",
@@ -132,7 +133,9 @@ def resolve_folder(name: str, *, token: str | None = None, cache_dir: Path | Non
     if local.is_dir():
         return local
     if not _HUB_ID.fullmatch(name):
-        raise CheckpointError(f"There is no folder {name}; run `make checkpoints`, or name a folder or a hub id.")
+        raise CheckpointError(
+            f"There is no folder {name}; name a folder or a hub id, or install trauma-api again if it is a shipped one."
+        )
     try:
         return Path(snapshot_download(name, allow_patterns=_FETCHED, token=token, cache_dir=cache_dir))
     except GatedRepoError as error:
@@ -144,7 +147,7 @@ def resolve_folder(name: str, *, token: str | None = None, cache_dir: Path | Non
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise CheckpointError(
             f"{name} is not a folder here and the model hub was not reached; "
-            "download it where there is a network, or run `make checkpoints` for the phantom profile."
+            "download it where there is a network, or use the phantom profile, whose checkpoints are shipped."
         ) from error
     except (HfHubHTTPError, httpx.HTTPError, HFValidationError) as error:
         raise CheckpointError(f"The model hub did not deliver {name} ({error}); try again.") from error
@@ -173,7 +176,7 @@ def _publishers_metadata(name: str, role: Role) -> Metadata:
     if role == "segmenter":
         raise CheckpointError(
             f"{name} has no {METADATA_FILE}, which states the windows and spacing that a segmenter was trained with; "
-            "add it, or run `make checkpoints`."
+            "add it, or name another checkpoint."
         )
     return Metadata(
         role=role,
@@ -187,9 +190,7 @@ def _check_config(name: str, folder: Path, role: Role) -> None:
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
     except (FileNotFoundError, ValueError) as error:
-        raise CheckpointError(
-            f"{name} has no readable config.json; fetch it again or run `make checkpoints`."
-        ) from error
+        raise CheckpointError(f"{name} has no readable config.json; {FETCH_AGAIN}.") from error
     wanted = ARCHITECTURES[role]
     found = config.get("architectures") or [wanted]
     if config.get("model_type") != _MODEL_TYPES[role] or wanted not in found:
@@ -200,7 +201,7 @@ def weights_sha256(name: str, folder: Path) -> str:
     """SHA-256 of all safetensors files in the order of their names, as ``cat *.safetensors | sha256sum`` gives it."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise CheckpointError(f"{name} has no *.safetensors file; fetch it again or run `make checkpoints`.")
+        raise CheckpointError(f"{name} has no *.safetensors file; {FETCH_AGAIN}.")
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
@@ -217,9 +218,7 @@ def loading(name: str, load: Callable[[], _Loaded]) -> _Loaded:
     try:
         return load()
     except SafetensorError as error:
-        raise CheckpointError(
-            f"The weights of {name} are damaged ({error}); fetch them again or run `make checkpoints`."
-        ) from error
+        raise CheckpointError(f"{name} has damaged weights ({error}); {FETCH_AGAIN}.") from error
     except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise CheckpointError(

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from transformers import AutoProcessor, BitsAndBytesConfig, Gemma3ForConditionalGeneration
 
 from trauma_api.engines.base import CheckpointError
-from trauma_api.engines.checkpoints import Checkpoint, load_pretrained, loading, resolve_folder
+from trauma_api.engines.checkpoints import FETCH_AGAIN, Checkpoint, load_pretrained, loading, resolve_folder
 from trauma_api.engines.device import choose_dtype
 
 Quantization = Literal["none", "nf4"]
@@ -25,7 +25,7 @@ def load_processor(found: Checkpoint) -> Any:
     """Tokenizer, chat template and image processor. Raises CheckpointError."""
     processor = loading(found.name, lambda: AutoProcessor.from_pretrained(found.folder, local_files_only=True))
     if not getattr(processor, "chat_template", None):
-        raise CheckpointError(f"{found.name} has no chat template; fetch it again or run `make checkpoints`.")
+        raise CheckpointError(f"{found.name} has no chat template; {FETCH_AGAIN}.")
     return processor
 
 
