@@ -1,5 +1,6 @@
 """What all tests share: settings free of the environment, the shipped checkpoints loaded once, a real server."""
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from blockbuster import BlockBuster
 from tests.support.service import RunningService, run_service
 from trauma_api.container import Engines, load_engines
 from trauma_api.settings import Settings
+
+TRAINING = Path(__file__).parents[1] / "training"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +40,23 @@ def _no_blocking_calls() -> Iterator[None]:
 def engines() -> Engines:
     """The phantom profile's engines, through the real loaders."""
     return load_engines(Settings())
+
+
+@pytest.fixture(scope="session")
+def untrained_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``triage``, ``reader`` and ``segmenter``, at their random start, by the project's own script."""
+    out = tmp_path_factory.mktemp("checkpoints")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TRAINING))
+        spec = importlib.util.spec_from_file_location(
+            "write_untrained_checkpoints", TRAINING / "write_untrained_checkpoints.py"
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        script = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(script)
+        script.write_checkpoints(out, seed=0)
+    return out
 
 
 @pytest.fixture(scope="session")

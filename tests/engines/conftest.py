@@ -1,6 +1,5 @@
-"""Untrained checkpoints, written by the project's own script, and the three engines loaded from them."""
+"""The three engines, loaded from untrained checkpoints."""
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from trauma_api.engines.gemma import GemmaReader
 from trauma_api.engines.siglip import SiglipTriage
 from trauma_api.engines.unet import UNetSegmenter
 
-TRAINING = Path(__file__).parents[2] / "training"
 STATEMENTS = (
     "CT slice of the abdomen with active bleeding: contrast leaking from a vessel",
     "CT slice of the abdomen with blood or free fluid around the organs",
@@ -47,23 +45,6 @@ def one_thread() -> Iterator[None]:
     limit_threads(1)
     yield
     limit_threads(before)
-
-
-@pytest.fixture(scope="session")
-def untrained_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with ``triage``, ``reader`` and ``segmenter``."""
-    out = tmp_path_factory.mktemp("checkpoints")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(TRAINING))
-        spec = importlib.util.spec_from_file_location(
-            "write_untrained_checkpoints", TRAINING / "write_untrained_checkpoints.py"
-        )
-        assert spec is not None
-        assert spec.loader is not None
-        script = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(script)
-        script.write_checkpoints(out, seed=0)
-    return out
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,9 @@ def write_metadata(folder: Path, **changes: Any) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_a_missing_folder(role: str, tmp_path: Path) -> None:
-    assert "make checkpoints" in refusal(role, str(tmp_path / "nothing"))
+    text = refusal(role, str(tmp_path / "nothing"))
+    assert "nothing; name a folder or a hub id" in text
+    assert "install trauma-api again" in text
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -67,7 +69,9 @@ def test_truncated_weights(role: str, copy: Callable[[str], Path]) -> None:
     folder = copy(role)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    assert "damaged" in refusal(role, str(folder))
+    text = refusal(role, str(folder))
+    assert "damaged" in text
+    assert "install trauma-api again" in text
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -28,7 +28,7 @@ def any_text(guide: TokenGuide, reader: GemmaReader, seed: int, tokens: int, lik
     random = torch.Generator().manual_seed(seed)
     stream = TextStream(reader._tokenizer.backend_tokenizer, lambda _text: None)
     while not guide.finished and stream.token_count < tokens:
-        logits = torch.randn(1024, generator=random)
+        logits = torch.randn(vocabulary, generator=random)
         logits[reader._encode(liked)] += 4
         stream.push([guide.pick(logits)])
     return stream.text
@@ -48,10 +48,11 @@ def test_any_form_is_valid_json(seed: int, grammars: Grammars, reader: GemmaRead
 def test_the_pick_is_the_best_token_that_is_allowed(
     liked: str, grammars: Grammars, reader: GemmaReader, form: JsonForm
 ) -> None:
-    guide, mask = grammars.form(form), xgrammar.allocate_token_bitmask(1, 1024)
+    vocabulary = reader._model.config.get_text_config().vocab_size
+    guide, mask = grammars.form(form), xgrammar.allocate_token_bitmask(1, vocabulary)
     random = torch.Generator().manual_seed(1)
     while not guide.finished:
-        logits = torch.randn(1024, generator=random)
+        logits = torch.randn(vocabulary, generator=random)
         logits[reader._encode(liked)] += 9
         expected = logits.clone()
         guide._matcher.fill_next_token_bitmask(mask)

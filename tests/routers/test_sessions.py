@@ -16,6 +16,7 @@ from tests.support.problems import problem_in
 from tests.support.quick import quick_service
 from tests.support.service import RunningService
 from tests.support.studies import upload_slices
+from tests.support.talkative_reader import TalkativeReader
 from trauma_api.container import Engines
 from trauma_api.schemas.sessions import Answer
 
@@ -85,6 +86,20 @@ class TestAsk:
         assert events[-1][1]["answer"]["text"] == SHOWN
         # The scripted reader writes a character a token: no piece of a slot may be shown on its own.
         assert not any("{" in payload["text"] or "}" in payload["text"] for name, payload in events if name == "token")
+
+    def test_tokens_arrive_as_they_are_written(self) -> None:
+        reader = TalkativeReader(ScriptedReader(), words=20, pause_s=0.02)
+        arrivals: list[float] = []
+        with (
+            session_with(small_engines(reader=reader)) as (_, client, session_url),
+            client.stream("POST", f"{session_url}/questions", headers=STREAM, json=QUESTION) as response,
+        ):
+            for name, _, _ in parse_events(response.iter_lines()):
+                if name == "token":
+                    arrivals.append(time.monotonic())
+        assert len(arrivals) == 20
+        # 19 pauses lie between the first and the last; in one write they would come together.
+        assert arrivals[-1] - arrivals[0] > 0.2
 
     def test_the_same_answer_is_given_as_json_in_the_history_and_by_its_id(
         self, client: httpx.Client, session_url: str

@@ -24,10 +24,15 @@ def url() -> str:
 
 
 @pytest.fixture
-def process(url: str, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """``trauma-api serve`` in a process of its own, started and ready."""
+def process(url: str, tmp_path: Path, untrained_checkpoints: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """``trauma-api serve`` in a process of its own, started and ready. Its untrained reader writes until its limit."""
     command = [str(Path(sys.executable).parent / "trauma-api"), "serve", "--port", url.rpartition(":")[2]]
-    environment = {**os.environ, "TRAUMA_ANSWER_MAX_TOKENS": "2048", "TRAUMA_PROSE_MAX_TOKENS": "16"}
+    environment = {
+        **os.environ,
+        "TRAUMA_READER_CHECKPOINT": str(untrained_checkpoints / "reader"),
+        "TRAUMA_ANSWER_MAX_TOKENS": "2048",
+        "TRAUMA_PROSE_MAX_TOKENS": "16",
+    }
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stderr=log, stdout=log, cwd=tmp_path)
     deadline = time.monotonic() + 90
