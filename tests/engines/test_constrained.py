@@ -26,6 +26,7 @@ def grammars(reader: GemmaReader) -> Grammars:
 def any_text(guide: TokenGuide, reader: GemmaReader, seed: int, tokens: int, liked: str = "") -> str:
     """What a model with random logits writes; it likes the tokens of ``liked`` best."""
     random = torch.Generator().manual_seed(seed)
+    vocabulary = reader._model.config.get_text_config().vocab_size
     stream = TextStream(reader._tokenizer.backend_tokenizer, lambda _text: None)
     while not guide.finished and stream.token_count < tokens:
         logits = torch.randn(vocabulary, generator=random)
