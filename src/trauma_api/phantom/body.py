@@ -80,8 +80,7 @@ _SPREADS: dict[Phase, tuple[float, ...]] = {
     "arterial": (45, 25, 6, 15, 12, 18, 14, 10, 12, 4, 5, 25, 4),
     "portal": (20, 16, 9, 14, 9, 16, 16, 8, 11, 4, 5, 25, 4),
 }
-"""Typical trauma protocols; the aorta's means bracket the quartiles of aortic HU in RSNA 2023 (clinical sources in
-docs/architecture.md)."""
+"""Typical values of each phase, and how far they vary, chosen so that tissues keep their usual order."""
 
 
 def draw_enhancement(random: np.random.Generator, phase: Phase, *, fatty_liver: bool) -> Enhancement:

@@ -22,7 +22,6 @@ from trauma_api.phantom.truth import (
 _MM3_PER_ML = 1000.0
 _LEAST_SEEN_ML = 0.05
 _LEAST_POOL_ML = 5.0
-_UPPER = (Label.PERIHEPATIC, Label.MORISON, Label.PERISPLENIC, Label.MESENTERIC)
 
 
 @dataclass(frozen=True)
