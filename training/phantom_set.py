@@ -9,8 +9,8 @@ on after a stop and a training may read while the set grows. Pixels are 1.5 mm. 
     truth.json    `PhantomTruth`
     hu_u8.npy     uint8 (slices, rows, columns), cropped to the body: HU = value * 2 - 200, clipped to -200..310
     labels.npy    uint8, the same crop: `Label`
-    rgb.npy       uint8 (slices, 128, 128, 3): the whole slice as the triage engine's processor resizes it
-    patches.npy   uint8 (slices, 16, 16, groups): how much of each 8 pixel patch of rgb.npy is of each of `GROUPS`, 255
+    rgb.npy       uint8 (slices, 160, 160, 3): the trunk as the triage engine's processor resizes it
+    patches.npy   uint8 (slices, 16, 16, groups): how much of each 10 pixel patch of rgb.npy is of each of `GROUPS`, 255
                   for all of it
 
 Seeds from 100000 are held out for the evaluation, those from 90000 for the choice of thresholds.
@@ -29,7 +29,6 @@ import torch
 from numpy.typing import NDArray
 from transformers import SiglipImageProcessor
 
-from trauma_api.engines.siglip import padded_to_square
 from trauma_api.imaging.volume import CTVolume
 from trauma_api.imaging.windowing import model_rgb
 from trauma_api.phantom.draw import draw_training_phantom
@@ -59,13 +58,12 @@ _MARGIN_PIXELS = 8
 _SLICES_AT_ONCE = 16
 
 
-def processed_rgb(voxels_zyx_hu: NDArray[np.int16], processor: Any) -> NDArray[np.uint8]:
-    """Each slice as the processor hands it to the tower, before normalisation: uint8 (slices, 128, 128, 3)."""
-    stack = CTVolume(voxels_zyx_hu, None)
-    result = np.empty((len(voxels_zyx_hu), IMAGE_PIXELS, IMAGE_PIXELS, 3), np.uint8)
+def processed_rgb(stack: CTVolume, processor: Any) -> NDArray[np.uint8]:
+    """Each slice as the processor hands it to the tower, before normalisation: uint8 (slices, 160, 160, 3)."""
+    result = np.empty((stack.slice_count, IMAGE_PIXELS, IMAGE_PIXELS, 3), np.uint8)
     for start in range(0, len(result), _SLICES_AT_ONCE):
         stop = min(start + _SLICES_AT_ONCE, len(result))
-        squares = [padded_to_square(model_rgb(stack, index)) for index in range(start, stop)]
+        squares = [model_rgb(stack, index) for index in range(start, stop)]
         pixels = processor(images=squares, return_tensors="pt", do_rescale=False, do_normalize=False)["pixel_values"]
         result[start:stop] = pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return result
@@ -119,8 +117,9 @@ def write_phantom_arrays(seed: int, scenario: str, folder: Path) -> None:
     unfinished.mkdir(parents=True)
     np.save(unfinished / "hu_u8.npy", stored_hu(np.ascontiguousarray(phantom.voxels_zyx_hu[:, rows, columns])))
     np.save(unfinished / "labels.npy", np.ascontiguousarray(phantom.labels_zyx[:, rows, columns]))
-    np.save(unfinished / "rgb.npy", processed_rgb(phantom.voxels_zyx_hu, image_processor(SiglipImageProcessor)))
-    np.save(unfinished / "patches.npy", patch_shares(phantom.labels_zyx))
+    stack = CTVolume(phantom.voxels_zyx_hu, None)
+    np.save(unfinished / "rgb.npy", processed_rgb(stack, image_processor(SiglipImageProcessor)))
+    np.save(unfinished / "patches.npy", patch_shares(phantom.labels_zyx[:, *stack.trunk_box]))
     (unfinished / TRUTH_FILE).write_text(phantom.truth.model_dump_json() + "\n", encoding="utf-8")
     unfinished.rename(folder)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from real_background import Background, body_box, load_background, varied
+from real_background import Background, body_box, enhanced, load_background, varied
 from trauma_api.phantom.insertion import RANDOM_INJURED, insert_injury
 from trauma_api.phantom.truth import TRUTH_FILE
 
@@ -28,10 +28,12 @@ def stored(voxels_zyx_hu: NDArray[np.int16]) -> NDArray[np.uint8]:
     return np.asarray(np.clip((voxels_zyx_hu.astype(np.int32) + 200) // 2, 0, 255), np.uint8)
 
 
-def write_case(background: Background, seed: int, folder: Path) -> float:
+def write_case(background: Background, seed: int, folder: Path, contrast_share: float) -> float:
     """Insert and write one case whole or not at all; its mL of blood."""
-    variation, kind = np.random.default_rng([seed, 4]).spawn(2)
+    variation, kind, contrast = np.random.default_rng([seed, 4]).spawn(3)
     copy = varied(background, variation, PIXEL_MM)
+    if contrast.random() < contrast_share:
+        copy = enhanced(copy, contrast)
     scenario = "clean" if kind.random() < _CLEAN_SHARE else RANDOM_INJURED
     case = insert_injury(copy.voxels_zyx_hu, copy.organs_zyx, copy.spacing_zyx_mm, seed, scenario, blur_mm=copy.blur_mm)
     rows, columns = body_box(copy.voxels_zyx_hu)
@@ -52,6 +54,7 @@ def main() -> None:
     parser.add_argument("--background", action="append", required=True, help="a CT folder's name; may be repeated")
     parser.add_argument("--out", type=Path, default=Path("build/real_set"))
     parser.add_argument("--seeds", type=int, nargs=2, default=(0, 200), metavar=("FIRST", "END"))
+    parser.add_argument("--contrast-share", type=float, default=0.0, help="copies that are given contrast")
     arguments = parser.parse_args()
     for name in arguments.background:
         if name in _MEASURED_ON:
@@ -60,7 +63,10 @@ def main() -> None:
         for seed in range(*arguments.seeds):
             folder = arguments.out / f"{name}-{seed:06d}"
             if not folder.exists():
-                print(f"{folder.name}: {write_case(background, seed, folder):.1f} mL", flush=True)
+                print(
+                    f"{folder.name}: {write_case(background, seed, folder, arguments.contrast_share):.1f} mL",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

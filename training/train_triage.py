@@ -1,4 +1,4 @@
-"""Trains the phantom profile's triage model (`SiglipModel`) from scratch on build/phantom_set, on one thread.
+"""Trains the phantom profile's triage model (`SiglipModel`) from scratch on build/phantom_set.
 
     python training/train_triage.py --minutes 90                                          (start)
     python training/train_triage.py --minutes 90 --resume                                 (go on after a stop)
@@ -65,9 +65,9 @@ def losses_of(run: Run, batch: Batch, kept_count: int | None) -> dict[str, torch
     targets = batch.patches.flatten(2).transpose(1, 2)
     if kept is not None:
         targets = targets.gather(1, kept[:, :, None].expand(-1, -1, GROUPS))
+    states, pooled = see(run.swift.vision, batch.pixels, kept)
+    patch_logits, slice_logits = run.swift.heads.patches(states), run.swift.heads.slices(pooled)
     with torch.autocast("cpu", torch.bfloat16):
-        states, pooled = see(run.model.vision_model, batch.pixels, kept)
-        patch_logits, slice_logits = run.heads.patches(states), run.heads.slices(pooled)
         statements = embed_statements(run.model, run.tokens)
     logits = compare(run.model, pooled, statements)
     # half the difference of two logits is one logit
@@ -125,9 +125,10 @@ def take_step(
     set_rate(run.optimizer, arguments.rate, done)
     losses = losses_of(run, batch, kept_count)
     run.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(torch.stack(list(losses.values())).sum())
+    run.backward(torch.stack(list(losses.values())).sum())
     nn.utils.clip_grad_norm_([*run.model.parameters(), *run.heads.parameters()], 1.0)
     run.optimizer.step()
+    run.refresh_swift()
     run.update_average()
     return {name: value.item() for name, value in losses.items()}
 
@@ -249,9 +250,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=90.0)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--patches", type=int, default=128, help="patches of a slice that are looked at")
+    parser.add_argument("--patches", type=int, default=144, help="patches of a slice that are looked at")
     parser.add_argument("--full-share", type=float, default=0.1, help="last part of the run, with all patches")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--export", type=Path)
     parser.add_argument("--sensitivity", type=float, default=0.9, help="least share of injured slices above threshold")
@@ -261,7 +263,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     silence_libraries()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
     training = SliceSet(arguments.set)
     validation = SliceSet(arguments.validation_set, arguments.validation_stride)

@@ -38,8 +38,8 @@ from trauma_api.engines.device import silence_libraries
 
 UNTRAINED = "untrained"
 VOCABULARY, READER_VOCABULARY = 1024, 2048
-IMAGE_PIXELS = 128
-PATCH_PIXELS = 8
+IMAGE_PIXELS = 160
+PATCH_PIXELS = 10
 TOKENS_PER_IMAGE = 64
 STATEMENT_TOKENS = 64
 READER_SLICES = 6
@@ -146,6 +146,8 @@ def vision_config(*, use_head: bool) -> SiglipVisionConfig:
         intermediate_size=768,
         num_hidden_layers=6,
         num_attention_heads=3,
+        # a fifth faster on a CPU than GELU, backwards too
+        hidden_act="relu",
         image_size=IMAGE_PIXELS,
         patch_size=PATCH_PIXELS,
         vision_use_head=use_head,

@@ -11,7 +11,7 @@ from transformers import AutoProcessor, SiglipModel
 
 from trauma_api.engines.base import EngineOutOfMemoryError
 from trauma_api.engines.device import within_memory
-from trauma_api.engines.siglip import SiglipTriage, padded_to_square, suspicion_from_logits
+from trauma_api.engines.siglip import SiglipTriage, suspicion_from_logits
 
 Picture = Callable[[int], NDArray[np.uint8]]
 
@@ -63,16 +63,6 @@ def test_suspicion_compares_the_strongest_injury_with_normal() -> None:
 def test_extreme_logits_give_a_finite_suspicion() -> None:
     logits = np.array([[-500.0, 500.0], [500.0, -500.0]], np.float32)
     np.testing.assert_array_equal(suspicion_from_logits(logits, 1.0, 0.0), np.array([0.0, 1.0], np.float32))
-
-
-@pytest.mark.parametrize(("rows", "columns"), [(20, 50), (51, 20), (30, 30)])
-def test_a_picture_is_centred_on_black(rows: int, columns: int) -> None:
-    square = padded_to_square(np.full((rows, columns, 3), 200, np.uint8))
-    side = max(rows, columns)
-    assert square.shape == (side, side, 3)
-    assert int(square.astype(int).sum()) == rows * columns * 3 * 200
-    top, left = (side - rows) // 2, (side - columns) // 2
-    assert (square[top : top + rows, left : left + columns] == 200).all()
 
 
 def test_only_the_vision_tower_is_kept(triage: SiglipTriage) -> None:

@@ -20,6 +20,7 @@ from trauma_api.engines.streaming import TextStream
 from trauma_api.evaluation.questions import HELD_OUT_WORDINGS
 from trauma_api.phantom.truth import ExtravasationTruth, OrganTruth, PhantomTruth
 from trauma_api.services.analysis import FORM
+from write_untrained_checkpoints import IMAGE_PIXELS
 
 HEALTHY = OrganTruth(aast=0, rsna="healthy", criteria=())
 LOW = OrganTruth(aast=3, rsna="low", criteria=("",))
@@ -159,7 +160,7 @@ class TestBatches:
 
     def test_cached_features_give_what_the_model_sees_by_itself(self, run: Run, writer: Writer) -> None:
         tower = run.model.model.vision_tower
-        pixels = torch.rand(2, 3, 128, 128) * 2 - 1
+        pixels = torch.rand(2, 3, IMAGE_PIXELS, IMAGE_PIXELS) * 2 - 1
         with torch.inference_mode():
             seen = tower(pixel_values=pixels).last_hidden_state
             there = run.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output

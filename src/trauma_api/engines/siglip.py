@@ -18,6 +18,7 @@ from trauma_api.engines.device import (
     dtype_name,
     within_memory,
 )
+from trauma_api.imaging.windowing import padded_to_square
 
 
 def suspicion_from_logits(logits: NDArray[np.float32], scale: float, offset: float) -> NDArray[np.float32]:
@@ -29,14 +30,6 @@ def suspicion_from_logits(logits: NDArray[np.float32], scale: float, offset: flo
     # the logarithm of the sigmoid first: exp of a large positive number would overflow
     suspicion: NDArray[np.float32] = np.exp(-np.logaddexp(0.0, -(scale * difference + offset))).astype(np.float32)
     return suspicion
-
-
-def padded_to_square(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture in the middle of a black square, as MedSigLIP was trained; (rows, columns, 3)."""
-    rows, columns = image_rgb.shape[:2]
-    side = max(rows, columns)
-    top, left = (side - rows) // 2, (side - columns) // 2
-    return np.pad(image_rgb, ((top, side - rows - top), (left, side - columns - left), (0, 0)))
 
 
 class SiglipTriage:

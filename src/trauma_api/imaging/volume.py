@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from trauma_api.imaging.body import trunk_box
 from trauma_api.imaging.measure import voxel_ml_per_slice
 
 HUArray = NDArray[np.int16] | NDArray[np.float32]
@@ -75,6 +76,11 @@ class CTVolume:
         The mean distance where it varies.
         """
         return None if self.affine_lps is None else spacing_of(self.affine_lps)
+
+    @cached_property
+    def trunk_box(self) -> tuple[slice, slice]:
+        """Rows and columns that hold the trunk in any slice; all of them where none is found."""
+        return trunk_box(self.voxels_zyx_hu)
 
     @cached_property
     def voxel_ml_per_slice(self) -> NDArray[np.float64] | None:

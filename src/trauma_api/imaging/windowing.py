@@ -37,12 +37,22 @@ def grey(slice_hu: HUArray, window: tuple[float, float]) -> NDArray[np.uint8]:
 def model_rgb(stack: ImageStack, index: int) -> NDArray[np.uint8]:
     """The slice as the vision models were trained to see it: uint8 (rows, columns, 3).
 
-    CT is shown in three windows, one per channel (`MODEL_WINDOWS_HU`); a picture is shown as it is. Raises IndexError.
+    CT is shown in three windows, one per channel (`MODEL_WINDOWS_HU`), and cropped to the trunk, so that the models'
+    few pixels are spent on it, in the middle of a black square; the crop is that of the whole study. A picture is shown
+    as it is. Raises IndexError.
     """
     if isinstance(stack, PictureStack):
         return np.asarray(stack.pixels_zyxc[index])
-    slice_hu = stack.voxels_zyx_hu[index]
-    return np.stack([grey(slice_hu, window) for window in MODEL_WINDOWS_HU], axis=-1)
+    slice_hu = stack.voxels_zyx_hu[index][stack.trunk_box]
+    return padded_to_square(np.stack([grey(slice_hu, window) for window in MODEL_WINDOWS_HU], axis=-1))
+
+
+def padded_to_square(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture in the middle of a black square, as MedSigLIP was trained; (rows, columns, 3)."""
+    rows, columns = image_rgb.shape[:2]
+    side = max(rows, columns)
+    top, left = (side - rows) // 2, (side - columns) // 2
+    return np.pad(image_rgb, ((top, side - rows - top), (left, side - columns - left), (0, 0)))
 
 
 def picture_hu(stack: PictureStack) -> NDArray[np.float32]:
