@@ -21,6 +21,7 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LOWEST_HU, _HIGHEST_HU = -1024, 3071
 _AIR_HU, _BODY_HU, _MARGIN_PX = -1000.0, -300.0, 8
 _JITTER_FROM_HU = -500.0
+_SOFT_HU = (-20, 110)
 _CONTRAST_EDGE_MM, _ARTERIAL_SHARE = 1.5, 0.4
 _CONTRAST_HU: dict[Label, tuple[tuple[float, float], tuple[float, float]]] = {
     Label.AORTA: ((180.0, 320.0), (70.0, 130.0)),
@@ -56,8 +57,28 @@ def load_background(folder: Path) -> Background:
 
     Raises OSError without a label map, and InputError or ValueError when the folder holds no CT with a spacing.
     """
-    label_map = folder / LABEL_MAP
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != label_map)
+    voxels, affine_lps, spacing_zyx_mm = _read(folder)
+    image = nibabel.Nifti1Image.from_filename(folder / LABEL_MAP)
+    to_map = np.linalg.inv(_RAS_TO_LPS @ image.header.get_best_affine()) @ affine_lps
+    classes = np.asarray(image.dataobj).astype(np.uint8)
+    on_grid = ndimage.affine_transform(classes, to_map, output_shape=voxels.shape, order=0, mode="constant", cval=0)
+    blur_mm = max(SCANNER_BLUR_MM, 0.5 * spacing_zyx_mm[1])
+    return Background(voxels, organs_of_totalsegmentator(on_grid), spacing_zyx_mm, blur_mm)
+
+
+def load_unlabelled(folder: Path) -> Background:
+    """Read a CT without a label map, to learn from as it is: everything of soft tissue's HU is called muscle.
+
+    Raises InputError or ValueError when the folder holds no CT with a spacing.
+    """
+    voxels, _, spacing_zyx_mm = _read(folder)
+    low, high = _SOFT_HU
+    organs = np.where((voxels > low) & (voxels < high), int(Label.MUSCLE), int(Label.AIR)).astype(np.uint8)
+    return Background(voxels, organs, spacing_zyx_mm)
+
+
+def _read(folder: Path) -> tuple[NDArray[np.int16], NDArray[np.float64], tuple[float, float, float]]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LABEL_MAP)
     sandbox = Sandbox(1)
     try:
         with tempfile.TemporaryDirectory() as scratch:
@@ -66,14 +87,9 @@ def load_background(folder: Path) -> Background:
             if not isinstance(stack, CTVolume) or stack.affine_lps is None or stack.spacing_zyx_mm is None:
                 raise ValueError(f"{folder} holds no CT with a spacing")
             voxels = np.clip(np.rint(stack.voxels_zyx_hu), _LOWEST_HU, _HIGHEST_HU).astype(np.int16)
+            return voxels, stack.affine_lps, stack.spacing_zyx_mm
     finally:
         sandbox.close()
-    image = nibabel.Nifti1Image.from_filename(label_map)
-    to_map = np.linalg.inv(_RAS_TO_LPS @ image.header.get_best_affine()) @ stack.affine_lps
-    classes = np.asarray(image.dataobj).astype(np.uint8)
-    on_grid = ndimage.affine_transform(classes, to_map, output_shape=voxels.shape, order=0, mode="constant", cval=0)
-    blur_mm = max(SCANNER_BLUR_MM, 0.5 * stack.spacing_zyx_mm[1])
-    return Background(voxels, organs_of_totalsegmentator(on_grid), stack.spacing_zyx_mm, blur_mm)
 
 
 def enhanced(background: Background, random: np.random.Generator) -> Background:

@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from trauma_api.engines.checkpoints import SegmenterChannel, SegmenterInput
 from trauma_api.phantom.labels import BLOOD_LABELS, Label
-from trauma_api.phantom.truth import TRUTH_FILE
 
 NARROW, WIDE = (-20.0, 80.0), (-150.0, 250.0)
 SEEN = SegmenterInput(
@@ -42,6 +41,10 @@ MISTAKEN = {
 }
 """How often crops lie around what is mistaken for blood."""
 PLACES_KEPT = 80
+MARBLED_SHARE = 0.5
+"""Of the phantoms' crops, those whose muscle is streaked with fat."""
+_FAT_U8 = 50.0
+"""-100 HU."""
 
 Places = NDArray[np.int32]
 """Slices, rows and columns of voxels, (voxels, 3)."""
@@ -113,12 +116,11 @@ class Studies:
     pools: list[Pool] = field(default_factory=list)
 
     def refresh(self, most: int) -> None:
-        """Open up to ``most`` folders that are new."""
+        """Open up to ``most`` folders that are new, of each kind as many."""
         for root in self.roots:
-            for folder in sorted(root.glob("[!.]*")) if root.is_dir() else ():
-                if folder not in self.known and most > 0 and (folder / TRUTH_FILE).is_file():
-                    self.known[folder] = open_study(folder, self.random)
-                    most -= 1
+            found = [folder for folder in sorted(root.glob("[!.]*")) if folder not in self.known]
+            for folder in found[: most // len(self.roots)]:
+                self.known[folder] = open_study(folder, self.random)
         self.pools = [Pool([s for f, s in self.known.items() if f.parent == root]) for root in self.roots]
 
     def crop(self, size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -133,7 +135,26 @@ class Studies:
             y, x = (int(value) for value in place[1:] + self.random.integers(-size // 3, size // 3, 2))
         top, left = y - size // 2, x - size // 2
         three = np.stack([_cut(plane, top, left, size) for plane in three_slices(study.hu_u8, z)])
-        return three, _cut(study.labels[z], top, left, size) >= BLOOD_LABELS[0]
+        labels = _cut(study.labels[z], top, left, size)
+        if not use_real and self.random.random() < MARBLED_SHARE:
+            three = marbled(three, labels == Label.MUSCLE, self.random)
+        return three, labels >= BLOOD_LABELS[0]
+
+
+def marbled(three_u8: NDArray[np.uint8], muscle: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.uint8]:
+    """Muscle as many patients have it, and no phantom: darker or brighter, and streaked with fat.
+
+    (3, rows, columns) in steps of 2 HU; ``muscle`` is that of the middle slice.
+    """
+    if not muscle.any():
+        return three_u8
+    side = max(muscle.shape)
+    coarse = torch.from_numpy(random.normal(size=(1, 1, *random.integers(4, 32, 2))).astype(np.float32))
+    field = functional.interpolate(coarse, (side, side), mode="bicubic")[0, 0, : muscle.shape[0], : muscle.shape[1]]
+    share_of_fat = (1.5 * (field.numpy() - random.uniform(-0.2, 1.6))).clip(0.0, 1.0)
+    muscle_u8 = three_u8.astype(np.float32) + random.uniform(-12.0, 6.0)
+    streaked = muscle_u8 * (1.0 - share_of_fat) + _FAT_U8 * share_of_fat
+    return np.asarray(np.where(muscle, streaked.clip(0.0, 255.0).round(), three_u8), np.uint8)
 
 
 def three_slices(hu_u8: NDArray[np.uint8], z: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:

@@ -24,9 +24,10 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from segmenter_data import SEEN, Studies, batch_of, channels, three_slices
-from trauma_api.engines.checkpoints import ARCHITECTURES, METADATA_FILE, Metadata
+from trauma_api.engines.checkpoints import ARCHITECTURES, Metadata
 from trauma_api.phantom.labels import BLOOD_LABELS
 from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth
+from write_untrained_checkpoints import write_metadata
 
 BUILD = Path(__file__).parents[1] / "build"
 REFRESH_S, SAVE_S, VALIDATE_S, LOG_S = 180.0, 180.0, 420.0, 60.0
@@ -159,14 +160,14 @@ def export(run: Run, folder: Path, threshold: float) -> None:
         input=SEEN,
         threshold=threshold,
     )
-    (folder / METADATA_FILE).write_text(metadata.model_dump_json(indent=2, exclude_none=True) + "\n")
+    write_metadata(folder, metadata)
 
 
 def train(run: Run, arguments: argparse.Namespace) -> None:
     """Train until the minutes are over."""
     roots = (arguments.set, arguments.real_set)
     studies = Studies(roots, arguments.real_share, np.random.default_rng(arguments.seed + run.steps))
-    studies.refresh(150)
+    studies.refresh(400)
     began = time.monotonic() - run.minutes * 60
     due = dict.fromkeys(("refresh", "save", "validate", "log"), time.monotonic())
     losses: list[float] = []
@@ -176,7 +177,7 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
         run.minutes = (now - began) / 60
         if now - due["refresh"] > REFRESH_S:
             due["refresh"] = now
-            studies.refresh(200)
+            studies.refresh(400)
         if now - due["save"] > SAVE_S:
             due["save"] = now
             run.save()

@@ -33,7 +33,14 @@ from transformers import (
 )
 
 from phantom_corpus import corpus
-from trauma_api.engines.checkpoints import METADATA_FILE, Calibration, Metadata, SegmenterChannel, SegmenterInput
+from trauma_api.engines.checkpoints import (
+    METADATA_FILE,
+    Calibration,
+    Metadata,
+    SegmenterChannel,
+    SegmenterInput,
+    weights_sha256,
+)
 from trauma_api.engines.device import silence_libraries
 
 UNTRAINED = "untrained"
@@ -255,8 +262,9 @@ def write_segmenter(folder: Path) -> None:
 
 
 def write_metadata(folder: Path, metadata: Metadata) -> None:
-    """Write ``trauma.json``."""
-    (folder / METADATA_FILE).write_text(metadata.model_dump_json(indent=2, exclude_none=True) + "\n")
+    """Write ``trauma.json``, with the fingerprint of the weights that lie there."""
+    stated = metadata.model_copy(update={"sha256": weights_sha256(folder.name, folder)})
+    (folder / METADATA_FILE).write_text(stated.model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
 def write_checkpoints(out: Path, seed: int = 0) -> None:

@@ -46,6 +46,13 @@ def refusal(role: str, name: str) -> str:
     return text
 
 
+def without_fingerprint(folder: Path) -> Path:
+    metadata = json.loads((folder / "trauma.json").read_text())
+    del metadata["sha256"]
+    (folder / "trauma.json").write_text(json.dumps(metadata))
+    return folder
+
+
 def write_metadata(folder: Path, **changes: Any) -> None:
     metadata = json.loads((folder / "trauma.json").read_text())
     (folder / "trauma.json").write_text(json.dumps({**metadata, **changes}))
@@ -69,9 +76,20 @@ def test_truncated_weights(role: str, copy: Callable[[str], Path]) -> None:
     folder = copy(role)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
-    text = refusal(role, str(folder))
-    assert "damaged" in text
-    assert "install trauma-api again" in text
+    for told in (refusal(role, str(folder)), refusal(role, str(without_fingerprint(folder)))):
+        assert "damaged" in told
+        assert "install trauma-api again" in told
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_weights_that_are_not_those_of_the_metadata(role: str, copy: Callable[[str], Path]) -> None:
+    folder = copy(role)
+    weights = folder / "model.safetensors"
+    whole = bytearray(weights.read_bytes())
+    whole[-1] ^= 1
+    weights.write_bytes(whole)
+    assert "not those that its trauma.json states" in refusal(role, str(folder))
+    LOAD[role](str(without_fingerprint(folder)))
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -84,7 +102,7 @@ def test_no_safetensors(role: str, copy: Callable[[str], Path]) -> None:
 @pytest.mark.parametrize("change", ["drop", "add"])
 @pytest.mark.parametrize("role", ROLES)
 def test_weights_that_do_not_match_the_architecture(role: str, change: str, copy: Callable[[str], Path]) -> None:
-    folder = copy(role)
+    folder = without_fingerprint(copy(role))
     tensors = load_file(folder / "model.safetensors")
     name = next(name for name in tensors if name.endswith("weight") and "embed" not in name)
     if change == "drop":
@@ -138,7 +156,7 @@ def test_a_publishers_checkpoint_has_no_metadata_of_ours(copy: Callable[[str], P
 
 
 def test_the_hash_is_that_of_the_weight_files_in_order(copy: Callable[[str], Path]) -> None:
-    folder = copy("triage")
+    folder = without_fingerprint(copy("triage"))
     weights = (folder / "model.safetensors").read_bytes()
     assert open_checkpoint(str(folder), "triage").sha256 == hashlib.sha256(weights).hexdigest()
     (folder / "a.safetensors").write_bytes(b"first")

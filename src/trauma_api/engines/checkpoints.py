@@ -71,7 +71,8 @@ class Metadata(_Strict):
     ``calibration`` belongs to triage; ``input``, ``threshold`` and ``minimum_component_ml`` (connected regions of less
     blood are taken for noise) belong to the segmenter; ``slice_budget``, where a reader needs another number of slices
     than device memory suggests, to the reader. ``trained_on`` is
-    "untrained" for weights at their random start.
+    "untrained" for weights at their random start. ``sha256`` is that of the weights (`weights_sha256`), and is checked;
+    ``metrics`` are what the model card says was measured.
     """
 
     format_version: Literal[1] = 1
@@ -83,6 +84,8 @@ class Metadata(_Strict):
     threshold: float | None = Field(default=None, gt=0, lt=1)
     minimum_component_ml: float = Field(default=0.0, ge=0)
     slice_budget: int | None = Field(default=None, ge=1, le=85)
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    metrics: dict[str, float] = Field(default_factory=dict)
 
 
 class Checkpoint(_Strict):
@@ -118,13 +121,17 @@ def public_name(name: str) -> str:
 def open_checkpoint(name: str, role: Role, *, token: str | None = None, cache_dir: Path | None = None) -> Checkpoint:
     """Find ``name`` (a local folder or a hub id), download it where needed, and check that it is a ``role``.
 
-    Raises CheckpointError where it is missing, gated, without safetensors, or made for something else.
+    Raises CheckpointError where it is missing, gated, without safetensors, made for something else, or where its
+    weights are not those that its metadata states.
     """
     folder = resolve_folder(name, token=token, cache_dir=cache_dir)
     metadata = _read_metadata(name, folder, role)
     if role in _MODEL_TYPES:
         _check_config(name, folder, role)
-    return Checkpoint(name=name, folder=folder, metadata=metadata, sha256=weights_sha256(name, folder))
+    sha256 = weights_sha256(name, folder)
+    if metadata.sha256 not in (None, sha256):
+        raise CheckpointError(f"{name} has damaged weights (not those that its {METADATA_FILE} states); {FETCH_AGAIN}.")
+    return Checkpoint(name=name, folder=folder, metadata=metadata, sha256=sha256)
 
 
 def resolve_folder(name: str, *, token: str | None = None, cache_dir: Path | None = None) -> Path:
