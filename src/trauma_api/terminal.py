@@ -10,6 +10,7 @@ from rich.text import Text
 
 from trauma_api.schemas.base import Caveat, ModelProvenance
 from trauma_api.schemas.briefings import Briefing, BriefingEvent, PartFailure
+from trauma_api.schemas.report import ReportResult
 from trauma_api.schemas.studies import Study
 
 _STAGES = {"triage": "Triage", "analysis": "Reading", "volume": "Volume", "report": "Report", "session": "Session"}
@@ -104,10 +105,21 @@ def _report(briefing: Briefing) -> RenderableType:
         lines = [f"- {statement}" for statement in section.statements]
         if section.prose is not None:
             lines.append(f"Model: {section.prose}")
-        blocks.append(
-            Text(f"{section.name.replace('_', ' ').title()}\n", style="bold").append("\n".join(lines), "not bold")
-        )
+        blocks.append(_titled(section.name.replace("_", " ").title(), lines))
+    blocks.append(_titled("Recommendations", _recommended(part.result)))
     return Panel(Group(*blocks), title="Report", title_align="left")
+
+
+def _recommended(report: ReportResult) -> list[str]:
+    lines = [f"- {one.statement} [{one.guideline}; {one.level}]" for one in report.recommendations]
+    if report.needed_for_disposition:
+        wanted = ", ".join(report.needed_for_disposition)
+        lines.append(f"- No disposition is given without clinical_context: {wanted}.")
+    return lines
+
+
+def _titled(title: str, lines: list[str]) -> Text:
+    return Text(f"{title}\n", style="bold").append("\n".join(lines), "not bold")
 
 
 def _unavailable(name: str, failure: PartFailure | None) -> Text:

@@ -139,6 +139,31 @@ class TestReport:
         assert "heart_rate_bpm" not in result.missing
         assert {name for name, section in sections.items() if section.prose is not None} == {"findings", "impression"}
 
+    def test_recommendations_follow_from_what_was_sent(self, client: httpx.Client, study_id: str) -> None:
+        findings = client.post("/v1/analysis", json={"study_id": study_id, "slice_indices": [2]}).json()["findings"]
+        for name in ("liver", "kidneys"):
+            findings[name]["value"] = "none"
+        findings["spleen"]["value"] = "high_grade"
+        findings["bowel_and_mesentery"]["value"] = "absent"
+        findings["active_extravasation"]["value"] = "not_assessed"
+        stable = {"hemodynamic_status": "stable", "peritonitis": "absent", "mechanism": "blunt"}
+        body = {"study_id": study_id, "findings": findings, "clinical_context": stable}
+        body["vitals"] = {"heart_rate_bpm": 90, "systolic_mmhg": 120}
+        result = ReportResult.model_validate(client.post("/v1/report", json=body).json())
+        fired = {one.id: one for one in result.recommendations}
+        assert list(fired) == ["SPL-5", "SPL-2", "SPL-3", "SPL-6", "SPL-7", "BWL-3"]
+        assert fired["SPL-2"].disposition == "nonoperative"
+        assert "spleen=high_grade" in fired["SPL-2"].inputs
+        assert result.needed_for_disposition == []
+        index, abc = result.physiology
+        assert (index.name, index.low, index.meaning) == ("shock_index", 0.75, "mild")
+        assert (abc.name, abc.low, abc.high, abc.missing) == ("abc_score", 0, 1, ["fast"])
+
+        body["clinical_context"] = {**stable, "peritonitis": "unknown"}
+        result = ReportResult.model_validate(client.post("/v1/report", json=body).json())
+        assert result.needed_for_disposition == ["peritonitis"]
+        assert all(one.disposition is None for one in result.recommendations)
+
     def test_prose_holds_no_open_slot(self, client: httpx.Client, study_id: str, volume: dict[str, Any]) -> None:
         body = {"study_id": study_id, "findings": None, "volume": volume}
         for section in client.post("/v1/report", json=body).json()["sections"]:

@@ -32,15 +32,32 @@ class ReportSection(Schema):
 
 
 class Recommendation(Schema):
-    """One recommendation of a guideline that the inputs fired."""
+    """One recommendation of a guideline that the inputs fired. For the treating team to judge, not an order."""
 
     id: str
     guideline: str
-    level: str
-    statement: str
+    level: str = Field(description="As the guideline grades it.")
+    statement: str = Field(description="In this project's words.")
+    citation: str
+    url: str
+    inputs: list[str] = Field(description="What fired it, as name=value.")
+    disposition: Literal["urgent_laparotomy", "operation_or_angiography", "nonoperative"] | None = Field(
+        description="What it comes down to; null where it only qualifies others."
+    )
+
+
+class PhysiologyScore(Schema):
+    """A score by a published formula, from given values alone. It picks no disposition."""
+
+    name: str
+    low: float = Field(description="The value; where inputs are missing, the lowest that it can be.")
+    high: float = Field(description="The value; where inputs are missing, the highest that it can be.")
+    meaning: str
+    definition: str
     citation: str
     url: str
     inputs: list[str]
+    missing: list[str]
 
 
 class ReportResult(Result):
@@ -48,5 +65,9 @@ class ReportResult(Result):
 
     study_id: str
     sections: list[ReportSection]
+    physiology: list[PhysiologyScore]
     recommendations: list[Recommendation]
+    needed_for_disposition: list[str] = Field(
+        description="Inputs without which no disposition is given, because physiology comes before CT findings."
+    )
     missing: list[str] = Field(description="Inputs and results that the report had to do without.")

@@ -14,6 +14,12 @@ from trauma_api.services.facts import Facts, collect_facts, fill_slots
 from trauma_api.services.ports import GenerationPort
 from trauma_api.services.prompts import prose_turns
 from trauma_api.services.provenance import caveats_of, provenance_of
+from trauma_api.services.recommendations import (
+    case_of,
+    needed_for_disposition,
+    physiology_of,
+    recommendations_for,
+)
 from trauma_api.services.study_storage import StoredStudy
 
 PROSE_SECTIONS: tuple[SectionName, ...] = ("findings", "impression")
@@ -60,11 +66,14 @@ class ReportService:
             raise OtherStudyError
         began = time.monotonic()
         facts = collect_facts(study, findings, volume, vitals, context)
+        case = case_of(findings, context)
         sections = [await self._section(name, facts) for name in facts.statements]
         return ReportResult(
             study_id=study.record.study_id,
             sections=sections,
-            recommendations=[],
+            physiology=physiology_of(vitals, context),
+            recommendations=recommendations_for(case),
+            needed_for_disposition=needed_for_disposition(case),
             missing=list(facts.missing),
             provenance=[provenance_of(self._port.info, time.monotonic() - began, adapter_on=False)],
             warnings=[*study.record.warnings, *caveats_of(self._port.info)],

@@ -1,0 +1,84 @@
+"""From results and what the caller knows to the rows that fire and the scores that can be computed."""
+
+from dataclasses import replace
+
+from trauma_api.guidelines.case import Case, needed
+from trauma_api.guidelines.evaluate import fired_rows
+from trauma_api.guidelines.scores import Score, abc_score, base_deficit_class, shock_index
+from trauma_api.schemas.analysis import Findings
+from trauma_api.schemas.patient import ClinicalContext, Vitals
+from trauma_api.schemas.report import PhysiologyScore, Recommendation
+
+_OLDER_FROM_YEARS = 56
+
+
+def case_of(findings: Findings | None, context: ClinicalContext | None) -> Case:
+    """The case that the rules look at. What was not given or not read stays unknown."""
+    stated = ClinicalContext() if context is None else context
+    age = stated.age_years
+    known = Case(
+        hemodynamic_status=stated.hemodynamic_status,
+        peritonitis=stated.peritonitis,
+        mechanism=stated.mechanism,
+        fast=stated.fast,
+        older_than_55="unknown" if age is None else "yes" if age >= _OLDER_FROM_YEARS else "no",
+    )
+    if findings is None:
+        return known
+    return replace(
+        known,
+        liver=findings.liver.value,
+        spleen=findings.spleen.value,
+        kidneys=findings.kidneys.value,
+        bowel_and_mesentery=findings.bowel_and_mesentery.value,
+        active_extravasation=findings.active_extravasation.value,
+        hemoperitoneum=findings.hemoperitoneum.value,
+    )
+
+
+def recommendations_for(case: Case) -> list[Recommendation]:
+    """The rows that fire, in the order of the table."""
+    return [
+        Recommendation(
+            id=fired.row.id,
+            guideline=fired.row.source.guideline,
+            level=fired.row.level,
+            statement=fired.row.statement,
+            citation=fired.row.source.citation,
+            url=fired.row.source.url,
+            inputs=list(fired.inputs),
+            disposition=fired.row.disposition,
+        )
+        for fired in fired_rows(case)
+    ]
+
+
+def needed_for_disposition(case: Case) -> list[str]:
+    """Inputs to supply before a disposition can be given."""
+    return list(needed(case))
+
+
+def physiology_of(vitals: Vitals | None, context: ClinicalContext | None) -> list[PhysiologyScore]:
+    """The scores that the given values allow."""
+    given = Vitals() if vitals is None else vitals
+    stated = ClinicalContext() if context is None else context
+    scores = (
+        shock_index(given.heart_rate_bpm, given.systolic_mmhg),
+        base_deficit_class(given.base_deficit_mmol_l),
+        abc_score(stated.mechanism, stated.fast, given.systolic_mmhg, given.heart_rate_bpm),
+    )
+    return [_shown(score) for score in scores if score is not None]
+
+
+def _shown(score: Score) -> PhysiologyScore:
+    return PhysiologyScore(
+        name=score.name,
+        low=round(score.low, 2),
+        high=round(score.high, 2),
+        meaning=score.meaning,
+        definition=score.definition,
+        citation=f"{score.source.guideline}. {score.source.citation}",
+        url=score.source.url,
+        inputs=list(score.inputs),
+        missing=list(score.missing),
+    )
