@@ -26,7 +26,7 @@ from trauma_api.engines.base import Turn
 from trauma_api.engines.checkpoints import open_checkpoint
 from trauma_api.engines.siglip import suspicion_from_logits
 from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth
-from trauma_api.services.triage import select_slices
+from trauma_api.services.triage import select_slices, with_neighbours
 from trauma_api.settings import Settings
 from triage_data import FINDINGS, finding_truth
 from triage_run import compare, embed_statements, statement_tokens
@@ -66,7 +66,9 @@ def write_features(folders: Sequence[Path], triage: Path, most_slices: int) -> N
         stamp.unlink(missing_ok=True)
         np.save(folder / "seen.npy", seen)
         np.save(folder / "features.npy", np.concatenate([part[0] for part in parts]))
-        np.save(folder / "suspicion.npy", suspicion_from_logits(logits, calibration.scale, calibration.offset))
+        alone = suspicion_from_logits(logits, calibration.scale, calibration.offset)
+        truth = PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes())
+        np.save(folder / "suspicion.npy", with_neighbours(alone, seen * truth.spacing_zyx_mm[0]))
         stamp.write_text(found.sha256)
 
 

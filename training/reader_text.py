@@ -85,7 +85,6 @@ _WARNINGS = (
     ),
 )
 """What the service says of a study that shows the abdomen in part."""
-_UNREMARKABLE = frozenset({"no injury seen", "not seen", "none", "not assessed"})
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def _text(facts: Facts, wanted: Sequence[str]) -> str:
 
 
 def prose(random: Random) -> Example:
-    """One section of a report: what was found first, then what was not, then how much blood there is."""
+    """One section of a report, its facts in the order in which they are given."""
     facts = random_facts(random)
     section: SectionName = random.choice(PROSE_SECTIONS)
     turns = prose_turns(section, facts.statements[section], facts.slot_names)
@@ -161,8 +160,7 @@ def prose(random: Random) -> Example:
 def section_text(facts: Facts, section: SectionName) -> str:
     """The prose of a section."""
     if section == "findings":
-        found = [name for name in _FOUND if name in facts.slots and facts.slots[name] not in _UNREMARKABLE]
-        return _text(facts, (*found, *(name for name in _FOUND if name not in found), "volume_ml"))
+        return _text(facts, (*_FOUND, "volume_ml"))
     return _text(facts, ("injury_pattern", "severity", "volume_ml", "risk_level"))
 
 

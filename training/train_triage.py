@@ -146,10 +146,18 @@ def logits_of(run: Run, slices: SliceSet, batch_size: int = 64) -> NDArray[np.fl
     return np.concatenate(parts)
 
 
-def validate(run: Run, slices: SliceSet) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """The logits, and AUROC by slice, by study (mean of its three most suspicious slices) and of each statement."""
+def suspicion_of(logits: NDArray[np.float32], slices: SliceSet) -> NDArray[np.float64]:
+    """The difference of logits that the service calibrates, of each slice with its neighbours."""
+    return slices.with_neighbours(logits[:, :-1].max(axis=1) - logits[:, -1])
+
+
+def validate(run: Run, slices: SliceSet) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """Uncalibrated suspicion, and AUROC by slice, by study (its three most suspicious slices) and of each statement.
+
+    Statements are judged on the slice alone.
+    """
     logits = logits_of(run, slices)
-    difference = logits[:, :-1].max(axis=1) - logits[:, -1]
+    difference = suspicion_of(logits, slices)
     studies = [slices.study == study for study in range(slices.study.max() + 1)]
     highest = np.array([np.sort(difference[study])[-3:].mean() for study in studies])
     injured = np.array([slices.injured[study].any() for study in studies])
@@ -157,15 +165,16 @@ def validate(run: Run, slices: SliceSet) -> tuple[NDArray[np.float32], dict[str,
         str(name): area_under_roc(logits[:, index], slices.statements[:, index])
         for index, name in enumerate(TRIAGE_STATEMENTS)
     }
-    return logits, {
+    return difference, {
         "slice_auroc": area_under_roc(difference, slices.injured),
+        "slice_alone_auroc": area_under_roc(logits[:, :-1].max(axis=1) - logits[:, -1], slices.injured),
         "study_auroc": area_under_roc(highest, injured),
         **by_statement,
         "logit_scale": round(float(run.average.logit_scale.exp()), 2),
     }
 
 
-def area_under_roc(scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> float | None:
+def area_under_roc(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float | None:
     """None where one of the two classes is missing."""
     positive, negative = int(truth.sum()), int((~truth).sum())
     if not positive or not negative:
@@ -174,7 +183,7 @@ def area_under_roc(scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> flo
     return round(float((ranks - positive * (positive + 1) / 2) / (positive * negative)), 4)
 
 
-def calibrate(difference: NDArray[np.float32], injured: NDArray[np.bool_], sensitivity: float) -> Calibration:
+def calibrate(difference: NDArray[np.floating], injured: NDArray[np.bool_], sensitivity: float) -> Calibration:
     """Logistic regression of the truth on the difference of logits.
 
     The offset is raised where the service's threshold would otherwise find less than ``sensitivity`` of the injured
@@ -196,8 +205,7 @@ def calibrate(difference: NDArray[np.float32], injured: NDArray[np.bool_], sensi
 
 def export(run: Run, validation: SliceSet, training: SliceSet, folder: Path, sensitivity: float) -> None:
     """Write the averaged model as a checkpoint, calibrated on all validation slices, and load it for a check."""
-    logits, measured = validate(run, validation)
-    difference = logits[:, :-1].max(axis=1) - logits[:, -1]
+    difference, measured = validate(run, validation)
     calibration = calibrate(difference, validation.injured, sensitivity)
     suspicion = 1.0 / (1.0 + np.exp(-(calibration.scale * difference + calibration.offset)))
     found = suspicion >= THRESHOLD

@@ -12,6 +12,7 @@ from torch.nn import functional
 from trauma_api.imaging.windowing import MODEL_WINDOWS_HU
 from trauma_api.phantom.labels import PERITONEAL_LABELS, Label
 from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth, SliceTruth
+from trauma_api.services.triage import neighbour_mean
 
 TRACE_ML = 0.3
 """Less blood than this in a slice is not called free fluid."""
@@ -92,6 +93,7 @@ class SliceSet:
         self._rgb: list[NDArray[np.uint8]] = []
         self._patches: list[NDArray[np.uint8]] = []
         self._parts: list[tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]] = []
+        self._spacing_mm: list[float] = []
         self.seeds: list[int] = []
 
     def refresh(self) -> int:
@@ -113,6 +115,7 @@ class SliceSet:
         self._parts.append((statements[taken], finding_truth(slices)[taken], injured[taken], taken))
         self._rgb.append(np.load(folder / "rgb.npy", mmap_mode="r"))
         self._patches.append(np.load(folder / "patches.npy", mmap_mode="r"))
+        self._spacing_mm.append(truth.spacing_zyx_mm[0])
         self.seeds.append(truth.seed)
         self._known.add(folder)
 
@@ -141,6 +144,14 @@ class SliceSet:
 
     def __len__(self) -> int:
         return len(self.statements)
+
+    def with_neighbours(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        """A value of each row as the service forms it from the slice and its neighbours."""
+        result = np.empty(len(values), np.float64)
+        for study, spacing_mm in enumerate(self._spacing_mm):
+            rows = self.study == study
+            result[rows] = neighbour_mean(values[rows], self.slice_index[rows] * spacing_mm)
+        return result
 
     def balanced(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         """``count`` rows, half injured, each with a clean partner from the same part of the body.

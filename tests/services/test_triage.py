@@ -8,10 +8,17 @@ from numpy.typing import NDArray
 
 from tests.support.engines import ConstantTriage, FailingTriage, failure
 from trauma_api.engines.base import EngineOutOfMemoryError
+from trauma_api.imaging.volume import CTVolume, PictureStack
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError, LocalTriage
 from trauma_api.services.study_storage import StoredStudy
-from trauma_api.services.triage import TriageService, select_slices, slice_budget_for
+from trauma_api.services.triage import (
+    TriageService,
+    select_slices,
+    slice_budget_for,
+    slice_positions_mm,
+    with_neighbours,
+)
 from trauma_api.settings import TRIAGE_STATEMENTS
 
 GIB = 1024**3
@@ -45,6 +52,43 @@ class TestSliceBudgetFor:
     )
     def test_follows_the_devices_memory(self, memory: int | None, budget: int) -> None:
         assert slice_budget_for(memory) == budget
+
+
+def _listed(positions_mm: NDArray[np.float64] | None) -> list[float]:
+    assert positions_mm is not None
+    return [float(position) for position in positions_mm]
+
+
+class TestWithNeighbours:
+    def test_a_lone_slice_counts_less_than_one_whose_neighbours_agree(self) -> None:
+        positions = np.arange(9) * 3.0
+        lone = with_neighbours(suspicions(0.1, 0.1, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1), positions)
+        agreed = with_neighbours(suspicions(0.1, 0.1, 0.1, 0.9, 0.9, 0.9, 0.1, 0.1, 0.1), positions)
+        assert 0.1 < lone[4] < agreed[4] < 0.9
+        assert int(np.argmax(lone)) == int(np.argmax(agreed)) == 4
+
+    def test_the_weight_is_that_of_the_distance(self) -> None:
+        # weights 1 and exp(-1 / 2) at one reach, 7 mm; log-odds of 0.5 are 0 and of 0.8 are ln 4
+        both = with_neighbours(suspicions(0.5, 0.8), np.array([0.0, 7.0]))
+        near = np.exp(-0.5)
+        first, second = np.log(4) * near / (1 + near), np.log(4) / (1 + near)
+        np.testing.assert_allclose(both, 1 / (1 + np.exp(-np.array([first, second]))), rtol=1e-6)
+
+    def test_far_slices_and_equal_slices_keep_their_own(self) -> None:
+        far = suspicions(0.0, 1.0, 0.3)
+        np.testing.assert_allclose(with_neighbours(far, np.array([0.0, 500.0, 1000.0])), far, atol=2e-6)
+        np.testing.assert_allclose(with_neighbours(suspicions(0.7, 0.7, 0.7), np.arange(3.0)), 0.7, rtol=1e-6)
+
+    def test_positions_are_the_middles_of_the_slices(self) -> None:
+        voxels = np.zeros((3, 4, 4), np.int16)
+        even = CTVolume(voxels, np.diag([2.5, 1.0, 1.0, 1.0]))
+        assert _listed(slice_positions_mm(even)) == [0.0, 2.5, 5.0]
+        uneven = CTVolume(voxels, np.diag([2.0, 1.0, 1.0, 1.0]), slice_thickness_mm=(1.0, 2.0, 3.0))
+        assert _listed(slice_positions_mm(uneven)) == [0.5, 2.0, 4.5]
+
+    def test_without_a_distance_nothing_is_mixed(self) -> None:
+        assert slice_positions_mm(PictureStack(np.zeros((2, 4, 4, 3), np.uint8))) is None
+        assert with_neighbours(suspicions(0.2, 0.9), None).tolist() == suspicions(0.2, 0.9).tolist()
 
 
 class TestSelectSlices:

@@ -25,7 +25,7 @@ def trunk_box(voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32]) -> tuple[s
         found |= _largest_region(plane > _BODY_HU)
     if not found.any():
         return slice(0, rows), slice(0, columns)
-    return _reach(found.any(axis=1), step, rows), _reach(found.any(axis=0), step, columns)
+    return _reach(np.any(found, axis=1), step, rows), _reach(np.any(found, axis=0), step, columns)
 
 
 def _largest_region(dense: NDArray[np.bool_]) -> NDArray[np.bool_]:

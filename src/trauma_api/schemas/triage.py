@@ -26,8 +26,10 @@ class SliceScore(Schema):
     """One slice's suspicion and what it comes from."""
 
     slice_index: SliceIndex
-    suspicion: Probability
-    candidates: list[CandidateScore]
+    suspicion: Probability = Field(
+        description="Of the slice and, where distances are known, of its neighbours within about 14 mm."
+    )
+    candidates: list[CandidateScore] = Field(description="Of the slice alone.")
 
 
 class TriageResult(Result):
