@@ -25,13 +25,15 @@ CROP = 96
 BLOOD_SHARE, MISTAKEN_SHARE = 0.5, 0.25
 MISTAKEN = {
     Label.ASCITES: 4.0,
-    Label.BOWEL: 2.0,
+    Label.BOWEL: 3.0,
     Label.MUSCLE: 2.0,
     Label.BLADDER: 2.0,
     Label.OLD_HEMATOMA: 2.0,
     Label.CYST: 1.0,
     Label.GALLBLADDER: 1.0,
-    Label.STOMACH: 1.0,
+    Label.STOMACH: 2.0,
+    Label.LIVER: 1.0,
+    Label.SPLEEN: 1.0,
     Label.CONTUSION: 1.0,
     Label.INFARCT: 1.0,
     Label.INJURED_BOWEL: 1.0,
