@@ -1,16 +1,17 @@
-"""Measures a segmenter on whole phantoms at many thresholds and smallest regions, and writes the chosen ones.
+"""Measures a segmenter on whole phantoms at many thresholds, cores and smallest regions, and writes the chosen ones.
 
     OMP_NUM_THREADS=1 python training/tune_segmenter.py --checkpoint src/trauma_api/checkpoints/segmenter
-    python training/tune_segmenter.py --checkpoint src/trauma_api/checkpoints/segmenter --write 0.6 1.0
+    python training/tune_segmenter.py --checkpoint src/trauma_api/checkpoints/segmenter --write 0.4 0.9 0.5
 
-The first prints a table and where false blood lies; the second puts a threshold and a smallest region in mL into
-trauma.json. The phantoms are those of build/phantom_set_val, seeds from 90000, which neither training nor the
-evaluation sees. The network runs through `UNetSegmenter`, as in the service, and regions are left out as
-`without_small_components` does it. Probabilities are kept by the digest of the weights, so that a second look costs
+The first prints a table and where false blood lies; the second puts into trauma.json a threshold, and how much blood a
+region must hold at which probability. The phantoms are those of build/phantom_set_val, seeds from 90000, which neither
+training nor the evaluation sees. The network runs through `UNetSegmenter`, as in the service, and regions are left out
+as `without_small_components` does it. Probabilities are kept by the digest of the weights, so that a second look costs
 nothing.
 """
 
 import argparse
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,22 +28,27 @@ from trauma_api.phantom.labels import BLOOD_LABELS, Label
 from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth
 from trauma_api.services.volume import INTERVAL_SHARE
 
-THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-SMALLEST_ML = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
+CORES = (0.0, 0.9, 0.97)
+SMALLEST_ML = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
 MEASURED_FROM_ML = 20.0
 CLEAN_UP_TO_ML = 3.0
 
 
 class Looked(NamedTuple):
-    """One phantom at one threshold: mL of truth, and of each region found; how much of that is true."""
+    """One phantom at one threshold: mL of truth, and of each region found; how much of that is true, and is sure.
+
+    ``core_ml`` is what each region holds at each of `CORES`, (cores, regions).
+    """
 
     truth_ml: float
     found_ml: NDArray[np.float64]
     true_ml: NDArray[np.float64]
+    core_ml: NDArray[np.float64]
 
-    def kept(self, smallest_ml: float) -> tuple[float, float]:
-        """Found and true mL without the small regions."""
-        kept = self.found_ml >= smallest_ml
+    def kept(self, core: float, smallest_ml: float) -> tuple[float, float]:
+        """Found and true mL without the regions whose core is small."""
+        kept = self.core_ml[CORES.index(core)] >= smallest_ml
         return float(self.found_ml[kept].sum()), float(self.true_ml[kept].sum())
 
 
@@ -68,16 +74,17 @@ def look(probability: NDArray[np.uint8], truth: NDArray[np.bool_], voxel_ml: flo
     halo = blood_mask(probability, threshold * (1 - INTERVAL_SHARE))
     regions, count = ndimage.label(halo, structure=np.ones((3, 3, 3), bool))
     found = blood_mask(probability, threshold)
-    return Looked(
-        float(truth.sum()) * voxel_ml,
-        voxel_ml * np.bincount(regions[found], minlength=count + 1).astype(np.float64),
-        voxel_ml * np.bincount(regions[found & truth], minlength=count + 1).astype(np.float64),
-    )
+
+    def by_region(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return voxel_ml * np.bincount(regions[inside], minlength=count + 1).astype(np.float64)
+
+    cores = np.stack([by_region(blood_mask(probability, max(core, threshold))) for core in CORES])
+    return Looked(float(truth.sum()) * voxel_ml, by_region(found), by_region(found & truth), cores)
 
 
-def row(looked: list[Looked], smallest_ml: float) -> str:
-    """What the phantoms give with regions from ``smallest_ml``."""
-    pairs = [(one.truth_ml, *one.kept(smallest_ml)) for one in looked]
+def row(looked: list[Looked], core: float, smallest_ml: float) -> str:
+    """What the phantoms give with regions whose core is of ``smallest_ml`` or more."""
+    pairs = [(one.truth_ml, *one.kept(core, smallest_ml)) for one in looked]
     truth, found, right = np.array(pairs, np.float64).T
     bleeding, clean = truth >= MEASURED_FROM_ML, truth == 0
     dice = 2 * right[bleeding] / (truth + found)[bleeding]
@@ -112,20 +119,26 @@ def measure(segmenter: UNetSegmenter, folders: list[Path], keep: Path) -> None:
     truth_ml = [one.truth_ml for one in looked[THRESHOLDS[0]]]
     bleeding, clean = sum(ml >= MEASURED_FROM_ML for ml in truth_ml), truth_ml.count(0.0)
     print(f"{len(folders)} phantoms: {bleeding} with {MEASURED_FROM_ML:.0f} mL or more, {clean} without blood")
-    print(f"threshold smallest   Dice median    ICC  bias % error %  clean mL     max   <= {CLEAN_UP_TO_ML:.0f} mL")
-    for threshold, ones in looked.items():
-        for smallest_ml in SMALLEST_ML:
-            print(f"{threshold:9.2f} {smallest_ml:8.2f} {row(ones, smallest_ml)}")
+    print(
+        f"threshold core smallest   Dice median    ICC  bias % error %  clean mL     max   <= {CLEAN_UP_TO_ML:.0f} mL"
+    )
+    for (threshold, ones), core, smallest_ml in product(looked.items(), CORES, SMALLEST_ML):
+        print(f"{threshold:9.2f} {core:4.2f} {smallest_ml:8.2f} {row(ones, core, smallest_ml)}")
     print(f"false mL a phantom at {segmenter.threshold}:")
     for label in sorted(Label, key=lambda label: -false_ml[label])[:12]:
         print(f"  {label.name.lower():16} {false_ml[label]:6.2f}")
 
 
-def write(folder: Path, threshold: float, smallest_ml: float) -> None:
+def write(folder: Path, threshold: float, core: float, smallest_ml: float) -> None:
     """Put the choice into trauma.json."""
     file = folder / METADATA_FILE
     metadata = Metadata.model_validate_json(file.read_bytes())
-    chosen = {**metadata.model_dump(), "threshold": threshold, "minimum_component_ml": smallest_ml}
+    chosen = {
+        **metadata.model_dump(),
+        "threshold": threshold,
+        "component_core_probability": core,
+        "minimum_component_ml": smallest_ml,
+    }
     file.write_text(Metadata.model_validate(chosen).model_dump_json(indent=2, exclude_none=True) + "\n")
 
 
@@ -136,7 +149,7 @@ def main() -> None:
     parser.add_argument("--set", type=Path, default=Path("build/phantom_set_val"))
     parser.add_argument("--phantoms", type=int, default=40)
     parser.add_argument("--keep", type=Path, default=Path("build/runs/segmenter_probabilities"))
-    parser.add_argument("--write", type=float, nargs=2, metavar=("THRESHOLD", "SMALLEST_ML"))
+    parser.add_argument("--write", type=float, nargs=3, metavar=("THRESHOLD", "CORE", "SMALLEST_ML"))
     arguments = parser.parse_args()
     if arguments.write:
         write(arguments.checkpoint, *arguments.write)

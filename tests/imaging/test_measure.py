@@ -78,7 +78,9 @@ def test_a_volume_knows_the_voxels_of_its_slices() -> None:
 class TestSmallComponents:
     def cleaned(self, probability: NDArray[np.uint8], minimum_ml: float) -> NDArray[np.uint8]:
         voxel_ml = voxel_ml_per_slice(len(probability), (5.0, 2.0, 1.0))
-        return without_small_components(probability, voxel_ml, threshold=0.5, low_threshold=0.3, minimum_ml=minimum_ml)
+        return without_small_components(
+            probability, voxel_ml, core_threshold=0.5, low_threshold=0.3, minimum_ml=minimum_ml
+        )
 
     def test_a_small_region_goes_with_its_halo_and_a_large_one_stays(self) -> None:
         probability = np.zeros((3, 20, 20), dtype=np.uint8)

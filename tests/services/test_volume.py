@@ -69,6 +69,18 @@ class TestRun:
         assert kept is not None
         assert kept.probability_zyx[6].max() == 0
 
+    async def test_a_region_without_a_sure_core_is_noise_where_the_checkpoint_says_so(
+        self, gate: ComputeGate, storage: StudyStorage, study: StoredStudy
+    ) -> None:
+        doubtful: Box = (slice(6, 7), slice(40, 80), slice(40, 80))  # 1600 voxels: 38.7 mL, of which none is sure
+        segmenter = ConstantSegmenter((OUTER, 1.0), (doubtful, 0.6))
+        segmenter.minimum_component_ml, segmenter.component_core_probability = 0.5, 0.9
+
+        result = await VolumeService(LocalSegmentation(segmenter, gate), storage).run(study)
+
+        assert result.volume_ml == 14.5
+        assert result.slices[6].volume_ml == 0
+
     async def test_each_slice_counts_with_its_own_thickness_where_the_distance_varies(
         self, volumes: VolumeService, study: StoredStudy
     ) -> None:

@@ -83,6 +83,7 @@ class ConstantSegmenter:
         self.batch_size = 8
         self.threshold = 0.5
         self.minimum_component_ml = 0.0
+        self.component_core_probability = 0.0
         self.calls = 0
         self._boxes = boxes
 

@@ -92,6 +92,11 @@ class Segmenter(Protocol):
         """Connected regions of less blood than this are noise to the checkpoint."""
         ...
 
+    @property
+    def component_core_probability(self) -> float:
+        """The probability at which that volume is counted, where it is above the threshold; 0 where it is not."""
+        ...
+
     def probabilities(
         self,
         voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32],

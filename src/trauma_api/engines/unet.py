@@ -111,11 +111,13 @@ class UNetSegmenter:
         seen: SegmenterInput,
         threshold: float,
         minimum_component_ml: float = 0.0,
+        component_core_probability: float = 0.0,
         batch_size: int,
     ) -> None:
         self._model, self._info, self._seen = model, info, seen
         self._threshold, self._batch_size = threshold, batch_size
         self._minimum_component_ml = minimum_component_ml
+        self._component_core_probability = component_core_probability
         self._weight = next(model.parameters())
         self._half_on_cpu = info.device == "cpu" and info.dtype == "bfloat16"
 
@@ -144,6 +146,7 @@ class UNetSegmenter:
             seen=seen,
             threshold=threshold,
             minimum_component_ml=found.metadata.minimum_component_ml,
+            component_core_probability=found.metadata.component_core_probability,
             batch_size=batch_size,
         )
 
@@ -166,6 +169,11 @@ class UNetSegmenter:
     def minimum_component_ml(self) -> float:
         """Connected regions of less blood than this are noise to the checkpoint."""
         return self._minimum_component_ml
+
+    @property
+    def component_core_probability(self) -> float:
+        """The probability at which that volume is counted, where it is above the threshold; 0 where it is not."""
+        return self._component_core_probability
 
     def probabilities(
         self,

@@ -51,22 +51,22 @@ def without_small_components(
     probability_zyx: NDArray[np.uint8],
     voxel_ml_per_slice: NDArray[np.float64],
     *,
-    threshold: float,
+    core_threshold: float,
     low_threshold: float,
     minimum_ml: float,
 ) -> NDArray[np.uint8]:
     """The probabilities, 0 in each connected region of too little blood; uint8 of the same shape.
 
     A region is connected across faces, edges and corners at ``low_threshold``, so that its halo goes with it. It is too
-    small when what it holds at ``threshold`` is less than ``minimum_ml``. ``voxel_ml_per_slice`` is what the function
-    of that name gives. Raises ValueError unless 0 < low_threshold <= threshold <= 1.
+    small when what it holds at ``core_threshold`` is less than ``minimum_ml``. ``voxel_ml_per_slice`` is what the
+    function of that name gives. Raises ValueError unless 0 < low_threshold <= core_threshold <= 1.
     """
-    if low_threshold > threshold:
-        raise ValueError("the low threshold is not above the threshold")
+    if low_threshold > core_threshold:
+        raise ValueError("the low threshold is not above the core's")
     regions, count = ndimage.label(blood_mask(probability_zyx, low_threshold), structure=np.ones((3, 3, 3), bool))
     volume_ml = np.zeros(count + 1)
     for plane, probability, voxel_ml in zip(regions, probability_zyx, voxel_ml_per_slice, strict=True):
-        volume_ml += np.bincount(plane[blood_mask(probability, threshold)], minlength=count + 1) * voxel_ml
+        volume_ml += np.bincount(plane[blood_mask(probability, core_threshold)], minlength=count + 1) * voxel_ml
     kept = volume_ml >= minimum_ml
     kept[0] = True
     return np.where(kept[regions], probability_zyx, np.uint8(0))

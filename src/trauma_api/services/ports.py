@@ -86,6 +86,9 @@ class SegmentationPort(Protocol):
     @property
     def minimum_component_ml(self) -> float: ...
 
+    @property
+    def component_core_probability(self) -> float: ...
+
     async def segment(
         self,
         voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32],
@@ -170,6 +173,11 @@ class LocalSegmentation:
     def minimum_component_ml(self) -> float:
         """Connected regions of less blood than this are noise to the checkpoint."""
         return self._engine.minimum_component_ml
+
+    @property
+    def component_core_probability(self) -> float:
+        """The probability at which that volume is counted, where it is above the threshold; 0 where it is not."""
+        return self._engine.component_core_probability
 
     async def segment(
         self,

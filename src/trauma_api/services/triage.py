@@ -34,10 +34,10 @@ def slice_positions_mm(stack: ImageStack) -> NDArray[np.float64] | None:
         return np.asarray(np.cumsum(thickness) - thickness / 2)
     if stack.spacing_zyx_mm is None:
         return None
-    return np.arange(stack.slice_count) * stack.spacing_zyx_mm[0]
+    return np.arange(stack.slice_count, dtype=np.float64) * stack.spacing_zyx_mm[0]
 
 
-def with_neighbours(suspicion: NDArray[np.float32], positions_mm: NDArray[np.float64] | None) -> NDArray[np.float32]:
+def with_neighbours(suspicion: NDArray[np.float32], positions_mm: NDArray[np.floating] | None) -> NDArray[np.float32]:
     """Suspicion of each slice and its neighbours, by their log-odds. Slices without a known distance count alone."""
     if positions_mm is None:
         return suspicion
@@ -46,7 +46,7 @@ def with_neighbours(suspicion: NDArray[np.float32], positions_mm: NDArray[np.flo
     return np.asarray(1.0 / (1.0 + np.exp(-log_odds)), np.float32)
 
 
-def neighbour_mean(values: NDArray[np.floating], positions_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+def neighbour_mean(values: NDArray[np.floating], positions_mm: NDArray[np.floating]) -> NDArray[np.float64]:
     """The mean of each slice's value and its neighbours', weighted by a Gaussian of the distance; (slices,).
 
     An injury goes on from slice to slice, noise does not.

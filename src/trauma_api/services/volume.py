@@ -102,7 +102,7 @@ class VolumeService:
         return without_small_components(
             probability,
             voxel_ml_per_slice(len(probability), spacing, thickness),
-            threshold=self._port.threshold,
+            core_threshold=max(self._port.threshold, self._port.component_core_probability),
             low_threshold=self._port.threshold * (1 - INTERVAL_SHARE),
             minimum_ml=self._port.minimum_component_ml,
         )
