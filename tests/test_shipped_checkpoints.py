@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tests.support.reading import read_files
 from trauma_api.container import Engines
 from trauma_api.engines.base import GenerationRequest
-from trauma_api.engines.checkpoints import METADATA_FILE, Metadata
+from trauma_api.engines.checkpoints import METADATA_FILE, Metadata, weights_sha256
 from trauma_api.imaging.measure import blood_mask
 from trauma_api.phantom.draw import Phantom, draw_training_phantom
 from trauma_api.phantom.labels import BLOOD_LABELS, Label
@@ -136,6 +136,14 @@ class TestFiles:
         assert metadata.role == role
         assert metadata.trained_on != "untrained"
         assert "phantoms" in metadata.trained_on
+
+    @pytest.mark.parametrize("role", ROLES)
+    def test_each_states_its_weights_and_what_was_measured(self, role: str) -> None:
+        folder = PACKAGED_CHECKPOINTS / role
+        metadata = Metadata.model_validate_json((folder / METADATA_FILE).read_bytes())
+        assert metadata.sha256 == weights_sha256(role, folder)
+        assert metadata.metrics["studies"] >= 50
+        assert len(metadata.metrics) > 1
 
     def test_weights_are_safetensors_and_nothing_is_pickled(self) -> None:
         kinds = {path.suffix for path in _files()}

@@ -143,7 +143,7 @@ def trained_on(run: Run) -> str:
     """What the run has opened, by its log."""
     log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     phantoms, real = np.max([entry["studies"] for entry in log if "studies" in entry], axis=0)
-    copies = f" and {real} varied copies of a real CT with inserted injuries" if real else ""
+    copies = f" and {real} varied copies of real CTs, with inserted injuries or as they are" if real else ""
     return f"{phantoms} synthetic phantoms of trauma-api{copies}; no injured patients"
 
 
