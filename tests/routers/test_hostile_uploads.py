@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ MUTATIONS = 2_000
 LONGEST_S = 10.0
 MOST_GROWTH_BYTES = 64 * 2**20
 RAW = {"Content-Type": "application/octet-stream"}
+
+
+def _children() -> Iterator[str]:
+    """Ids of this process's children, by the thread that started them; threads may end while they are looked at."""
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            yield from (task / "children").read_text().split()
 
 
 @dataclass
@@ -44,8 +52,7 @@ class Victim:
         """Resident memory of the service's process."""
         (pid,) = [
             child
-            for task in Path("/proc/self/task").iterdir()
-            for child in (task / "children").read_text().split()
+            for child in _children()
             if b"serve" in Path(f"/proc/{child}/cmdline").read_bytes()
             and str(self.data) in Path(f"/proc/{child}/environ").read_text()
         ]
