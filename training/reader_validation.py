@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from reader_data import View, Views, chosen_as_served
 from reader_run import Run
 from reader_text import SENTENCES, Example, plain_conversation, prose, reading, seeded
 from reader_truth import form_values
+from roc import area_under_roc
 from trauma_api.engines.base import GenerationRequest, Turn
 from trauma_api.engines.constrained import Grammars, choice_probabilities
 from trauma_api.engines.decoding import write_prose
@@ -90,15 +90,6 @@ def macro_f1(true: NDArray[np.intp], picked: NDArray[np.intp]) -> float:
         both = int(((true == value) & (picked == value)).sum())
         scores.append(2.0 * both / max(int((true == value).sum() + (picked == value).sum()), 1))
     return round(float(np.mean(scores)), 3)
-
-
-def area_under_roc(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float | None:
-    """None where one of the two classes is missing."""
-    positive, negative = int(truth.sum()), int((~truth).sum())
-    if not positive or not negative:
-        return None
-    ranks = rankdata(scores)[truth].sum()
-    return round(float((ranks - positive * (positive + 1) / 2) / (positive * negative)), 4)
 
 
 def rsna_loss(chances: Chances, true: dict[str, NDArray[np.intp]]) -> float:

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import nn
 from torch.nn import functional
 from transformers import SiglipModel
 
+from roc import area_under_roc
 from trauma_api.engines.checkpoints import Calibration, Metadata
 from trauma_api.engines.device import silence_libraries
 from trauma_api.engines.siglip import SiglipTriage
@@ -146,18 +146,14 @@ def logits_of(run: Run, slices: SliceSet, batch_size: int = 64) -> NDArray[np.fl
     return np.concatenate(parts)
 
 
-def suspicion_of(logits: NDArray[np.float32], slices: SliceSet) -> NDArray[np.float64]:
-    """The difference of logits that the service calibrates, of each slice with its neighbours."""
-    return slices.with_neighbours(logits[:, :-1].max(axis=1) - logits[:, -1])
-
-
 def validate(run: Run, slices: SliceSet) -> tuple[NDArray[np.float64], dict[str, Any]]:
     """Uncalibrated suspicion, and AUROC by slice, by study (its three most suspicious slices) and of each statement.
 
     Statements are judged on the slice alone.
     """
     logits = logits_of(run, slices)
-    difference = suspicion_of(logits, slices)
+    alone = logits[:, :-1].max(axis=1) - logits[:, -1]
+    difference = slices.with_neighbours(alone)
     studies = [slices.study == study for study in range(slices.study.max() + 1)]
     highest = np.array([np.sort(difference[study])[-3:].mean() for study in studies])
     injured = np.array([slices.injured[study].any() for study in studies])
@@ -167,20 +163,11 @@ def validate(run: Run, slices: SliceSet) -> tuple[NDArray[np.float64], dict[str,
     }
     return difference, {
         "slice_auroc": area_under_roc(difference, slices.injured),
-        "slice_alone_auroc": area_under_roc(logits[:, :-1].max(axis=1) - logits[:, -1], slices.injured),
+        "slice_alone_auroc": area_under_roc(alone, slices.injured),
         "study_auroc": area_under_roc(highest, injured),
         **by_statement,
         "logit_scale": round(float(run.average.logit_scale.exp()), 2),
     }
-
-
-def area_under_roc(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float | None:
-    """None where one of the two classes is missing."""
-    positive, negative = int(truth.sum()), int((~truth).sum())
-    if not positive or not negative:
-        return None
-    ranks = rankdata(scores)[truth].sum()
-    return round(float((ranks - positive * (positive + 1) / 2) / (positive * negative)), 4)
 
 
 def calibrate(difference: NDArray[np.floating], injured: NDArray[np.bool_], sensitivity: float) -> Calibration:

@@ -56,26 +56,24 @@ class Run:
         self.tokens = statement_tokens(folder / "start", self.model)
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         # what steps compute with: 16 bit throughout is a sixth faster than casting at each operation
-        self.swift: Any = copy.deepcopy(nn.ModuleDict(self._seeing())).bfloat16()
+        seeing = nn.ModuleDict({"vision": self.model.vision_model, "heads": self.heads})
+        self.swift: Any = copy.deepcopy(seeing).bfloat16()
+        self._weights = list(zip(seeing.parameters(), self.swift.parameters(), strict=True))
         self.optimizer = make_optimizer(self.model, self.heads, rate)
         self.progress = Progress()
-
-    def _seeing(self) -> dict[str, nn.Module]:
-        return {"vision": self.model.vision_model, "heads": self.heads}
 
     def backward(self, loss: torch.Tensor) -> None:
         """Gradients of a loss that was computed with `swift`, for the weights in 32 bit."""
         torch.autograd.backward(loss)
-        slow = nn.ModuleDict(self._seeing())
-        for kept, used in zip(slow.parameters(), self.swift.parameters(), strict=True):
+        for kept, used in self._weights:
             kept.grad = None if used.grad is None else used.grad.float()
         self.swift.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def refresh_swift(self) -> None:
         """Take over the weights in 32 bit."""
-        slow = nn.ModuleDict(self._seeing())
-        torch._foreach_copy_(list(self.swift.parameters()), list(slow.parameters()))
+        kept, used = zip(*self._weights, strict=True)
+        torch._foreach_copy_(used, kept)
 
     def save(self) -> None:
         """Write state.safetensors and state.json, each at once."""

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from trauma_api.guidelines.case import Case, needed
+from trauma_api.guidelines.case import Case
 from trauma_api.guidelines.evaluate import fired_rows
 from trauma_api.guidelines.scores import Score, abc_score, base_deficit_class, shock_index
 from trauma_api.schemas.analysis import Findings
@@ -51,11 +51,6 @@ def recommendations_for(case: Case) -> list[Recommendation]:
         )
         for fired in fired_rows(case)
     ]
-
-
-def needed_for_disposition(case: Case) -> list[str]:
-    """Inputs to supply before a disposition can be given."""
-    return list(needed(case))
 
 
 def physiology_of(vitals: Vitals | None, context: ClinicalContext | None) -> list[PhysiologyScore]:

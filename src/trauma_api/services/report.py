@@ -4,6 +4,7 @@ import time
 
 from trauma_api.engines.base import GenerationRequest
 from trauma_api.errors import ConflictError, InputError
+from trauma_api.guidelines.case import needed
 from trauma_api.schemas.analysis import Findings
 from trauma_api.schemas.base import RESEARCH_NOTICE
 from trauma_api.schemas.patient import ClinicalContext, Vitals
@@ -16,7 +17,6 @@ from trauma_api.services.prompts import prose_turns
 from trauma_api.services.provenance import caveats_of, provenance_of
 from trauma_api.services.recommendations import (
     case_of,
-    needed_for_disposition,
     physiology_of,
     recommendations_for,
 )
@@ -73,7 +73,7 @@ class ReportService:
             sections=sections,
             physiology=physiology_of(vitals, context),
             recommendations=recommendations_for(case),
-            needed_for_disposition=needed_for_disposition(case),
+            needed_for_disposition=list(needed(case)),
             missing=list(facts.missing),
             provenance=[provenance_of(self._port.info, time.monotonic() - began, adapter_on=False)],
             warnings=[*study.record.warnings, *caveats_of(self._port.info)],
