@@ -1,12 +1,15 @@
 """Draws the phantoms that the models are trained on, as arrays ready to be read.
 
     OMP_NUM_THREADS=1 python training/phantom_set.py --seeds 0 1200 --processes 2
-    OMP_NUM_THREADS=1 python training/phantom_set.py --out build/phantom_set_val --seeds 90000 90040 --processes 2
+    OMP_NUM_THREADS=1 python training/phantom_set.py --full-size --seeds 1200 1500
+    OMP_NUM_THREADS=1 python training/phantom_set.py --full-size --out build/phantom_set_val --seeds 90000 90040
 
 Folders are ``{out}/{seed:06d}``, written whole or not at all; those that are there are left alone, so that a run goes
-on after a stop and a training may read while the set grows. Pixels are 1.5 mm. Each folder holds
+on after a stop and a training may read while the set grows. Pixels are 1.5 mm: drawn on that grid, which is fast, or,
+with ``--full-size``, drawn as a scanner shows them and resampled as the segmenter's engine does it, which is what a
+study looks like to the models. Each folder holds
 
-    truth.json    `PhantomTruth`
+    truth.json    `PhantomTruth`, with the spacing of the arrays
     hu_u8.npy     uint8 (slices, rows, columns), cropped to the body: HU = value * 2 - 200, clipped to -200..310
     labels.npy    uint8, the same crop: `Label`
     rgb.npy       uint8 (slices, 160, 160, 3): the trunk as the triage engine's processor resizes it
@@ -27,12 +30,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from transformers import SiglipImageProcessor
 
+from trauma_api.engines.unet import to_pixel_spacing
 from trauma_api.imaging.volume import CTVolume
 from trauma_api.imaging.windowing import model_rgb
-from trauma_api.phantom.draw import draw_training_phantom
-from trauma_api.phantom.labels import PERITONEAL_LABELS, Label
+from trauma_api.phantom.draw import WORKING_PIXEL_MM, Phantom, draw_phantom, draw_training_phantom
+from trauma_api.phantom.labels import BLOOD_LABELS, PERITONEAL_LABELS, Label
 from trauma_api.phantom.scenarios import SCENARIOS
 from trauma_api.phantom.truth import TRUTH_FILE
 from write_untrained_checkpoints import IMAGE_PIXELS, PATCH_PIXELS, image_processor
@@ -107,19 +112,68 @@ def body_box(labels_zyx: NDArray[np.uint8]) -> tuple[slice, slice]:
     )
 
 
-def write_phantom_arrays(seed: int, scenario: str, folder: Path) -> None:
+def on_working_pixels(phantom: Phantom) -> Phantom:
+    """A phantom of full size on pixels of 1.5 mm, as near as whole pixels come to that.
+
+    HU as `trauma_api.engines.unet.segmenter_input` resamples them. Of blood each slice keeps as much as it has, in the
+    pixels that hold most of it; any other label is that of the nearest pixel.
+    """
+    hu = np.stack([_resampled(plane, phantom.spacing_zyx_mm) for plane in phantom.voxels_zyx_hu])
+    slices, rows, columns = hu.shape
+    _, from_rows, from_columns = phantom.labels_zyx.shape
+    nearest = np.ix_(
+        *(
+            ((np.arange(to) + 0.5) * count / to).astype(int)
+            for to, count in ((rows, from_rows), (columns, from_columns))
+        )
+    )
+    labels = np.empty((slices, rows, columns), np.uint8)
+    for index, plane in enumerate(phantom.labels_zyx):
+        labels[index] = plane[nearest]
+        bloody = plane >= BLOOD_LABELS[0]
+        if bloody.any():
+            labels[index] = _with_blood(plane, _resampled(bloody, phantom.spacing_zyx_mm), nearest)
+    thickness, row_mm, column_mm = phantom.spacing_zyx_mm
+    spacing = (thickness, row_mm * from_rows / rows, column_mm * from_columns / columns)
+    truth = phantom.truth.model_copy(update={"spacing_zyx_mm": spacing})
+    return Phantom(np.rint(hu).astype(np.int16), labels, spacing, truth)
+
+
+def _resampled(plane: NDArray[Any], spacing_zyx_mm: tuple[float, float, float]) -> NDArray[np.float32]:
+    images = torch.from_numpy(plane.astype(np.float32))[None, None]
+    resampled: NDArray[np.float32] = to_pixel_spacing(images, spacing_zyx_mm[1:], WORKING_PIXEL_MM)[0, 0].numpy()
+    return resampled
+
+
+def _with_blood(
+    labels: NDArray[np.uint8], shares: NDArray[np.float32], nearest: tuple[NDArray[np.intp], ...]
+) -> NDArray[np.uint8]:
+    """One slice's labels on the pixels ``nearest``, of which blood has the given shares."""
+    bloody = labels >= BLOOD_LABELS[0]
+    whole_pixels = max(round(float(shares.sum())), 1)
+    filled = shares >= np.partition(shares, -whole_pixels, axis=None)[-whole_pixels]
+    # as wide as the largest pixel is in the smaller ones
+    blood = ndimage.maximum_filter(np.where(bloody, labels, 0), 5)[nearest]
+    tissue = ndimage.maximum_filter(np.where(bloody, 0, labels), 5)[nearest]
+    plain = labels[nearest]
+    return np.where(filled, np.where(plain >= BLOOD_LABELS[0], plain, blood), np.where(bloody[nearest], tissue, plain))
+
+
+def write_phantom_arrays(seed: int, scenario: str, folder: Path, *, full_size: bool) -> None:
     """Draw one phantom and write its folder, whole or not at all."""
     torch.set_num_threads(1)
-    phantom = draw_training_phantom(seed, scenario)
+    drawn = draw_phantom(seed, scenario) if full_size else draw_training_phantom(seed, scenario)
+    stack = CTVolume(drawn.voxels_zyx_hu, None)
+    patches = patch_shares(drawn.labels_zyx[:, *stack.trunk_box])
+    phantom = on_working_pixels(drawn) if full_size else drawn
     rows, columns = body_box(phantom.labels_zyx)
     unfinished = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     np.save(unfinished / "hu_u8.npy", stored_hu(np.ascontiguousarray(phantom.voxels_zyx_hu[:, rows, columns])))
     np.save(unfinished / "labels.npy", np.ascontiguousarray(phantom.labels_zyx[:, rows, columns]))
-    stack = CTVolume(phantom.voxels_zyx_hu, None)
     np.save(unfinished / "rgb.npy", processed_rgb(stack, image_processor(SiglipImageProcessor)))
-    np.save(unfinished / "patches.npy", patch_shares(phantom.labels_zyx[:, *stack.trunk_box]))
+    np.save(unfinished / "patches.npy", patches)
     (unfinished / TRUTH_FILE).write_text(phantom.truth.model_dump_json() + "\n", encoding="utf-8")
     unfinished.rename(folder)
 
@@ -130,6 +184,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/phantom_set"))
     parser.add_argument("--seeds", type=int, nargs=2, default=(0, 1200), metavar=("FIRST", "END"))
     parser.add_argument("--scenario", default="random", choices=sorted(SCENARIOS))
+    parser.add_argument("--full-size", action="store_true", help="drawn as a scanner shows them, then resampled")
     parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
     if arguments.seeds[1] > HELD_OUT_FROM:
@@ -140,7 +195,10 @@ def main() -> None:
     began = time.monotonic()
     # spawned, as a fork of a process that has run torch may hang
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
-        work = [pool.submit(write_phantom_arrays, seed, arguments.scenario, folder) for seed, folder in missing.items()]
+        work = [
+            pool.submit(write_phantom_arrays, seed, arguments.scenario, folder, full_size=arguments.full_size)
+            for seed, folder in missing.items()
+        ]
         for done, drawn in enumerate(as_completed(work), 1):
             drawn.result()
             if done % 20 == 0 or done == len(work):

@@ -2,9 +2,11 @@
 
 Beside each phantom's slices stand, once `write_features` has run,
 
-    features.npy     float16 (seen, 64, width): the tower's patches, averaged 2 x 2 as the projector does it
-    suspicion.npy    float32 (seen,): the triage model's, by which the service selects slices
+    features.npy     float16 (looks, seen, 64, width): the tower's patches, averaged 2 x 2 as the projector does it
+    suspicion.npy    float32 (looks, seen): the triage model's, by which the service selects slices
     seen.npy         int64 (seen,): which slices those are
+
+The first look is at the slices as they are, each further one at the study turned, sized and shifted a little.
 """
 
 import math
@@ -36,16 +38,17 @@ FREE_TEXT_WEIGHT = 0.1
 SEEN_AT_ONCE = 48
 _THRESHOLD: float = Settings.model_fields["triage_threshold"].default
 _SUSPICION_NOISE, _LONGEST_SHIFT = 0.08, 2
-_FEATURE_NOISE = 0.1
+_FEATURE_NOISE = 0.15
+_TURN_DEGREES, _SIZE, _SHIFT, _CONTRAST, _BRIGHTNESS = 7.0, 0.08, 0.05, 0.1, 8.0
 Piece = tuple[list[int], float]
 """Tokens, and the weight of their loss; 0 for what is read."""
 
 
 @torch.inference_mode()
-def write_features(folders: Sequence[Path], triage: Path, most_slices: int) -> None:
+def write_features(folders: Sequence[Path], triage: Path, most_slices: int, looks: int = 1) -> None:
     """See the phantoms with the tower of a triage checkpoint; of long ones every second, third ... slice only.
 
-    What other weights have seen is seen again.
+    Each is looked at so many times. What other weights have seen is seen again.
     """
     found = open_checkpoint(str(triage), "triage")
     model: Any = SiglipModel.from_pretrained(triage, dtype=torch.float32).eval()
@@ -59,23 +62,47 @@ def write_features(folders: Sequence[Path], triage: Path, most_slices: int) -> N
             continue
         rgb = np.load(folder / "rgb.npy", mmap_mode="r")
         seen = np.arange(0, len(rgb), max(1, math.ceil(len(rgb) / most_slices)))
-        parts = [
-            _see(model, statements, rgb[rows]) for rows in np.split(seen, range(SEEN_AT_ONCE, len(seen), SEEN_AT_ONCE))
-        ]
-        logits = np.concatenate([part[1] for part in parts])
+        draw = np.random.default_rng([int(folder.name), 5])
+        pixels = torch.from_numpy(rgb[seen]).permute(0, 3, 1, 2).float()
+        views = [pixels, *(looked_at_anew(pixels, draw) for _ in range(looks - 1))]
+        features, logits = zip(*(_see_all(model, statements, view) for view in views), strict=True)
         stamp.unlink(missing_ok=True)
         np.save(folder / "seen.npy", seen)
-        np.save(folder / "features.npy", np.concatenate([part[0] for part in parts]))
-        alone = suspicion_from_logits(logits, calibration.scale, calibration.offset)
+        np.save(folder / "features.npy", np.stack(features))
+        alone = (suspicion_from_logits(one, calibration.scale, calibration.offset) for one in logits)
         truth = PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes())
-        np.save(folder / "suspicion.npy", with_neighbours(alone, seen * truth.spacing_zyx_mm[0]))
+        at_mm = seen * truth.spacing_zyx_mm[0]
+        np.save(folder / "suspicion.npy", np.stack([with_neighbours(one, at_mm) for one in alone]))
         stamp.write_text(found.sha256)
 
 
-def _see(
-    model: Any, statements: torch.Tensor, rgb: NDArray[np.uint8]
+def looked_at_anew(pixels: torch.Tensor, draw: np.random.Generator) -> torch.Tensor:
+    """Pictures of one study, (slices, 3, rows, columns) of 0 to 255, all turned, sized, shifted and lit alike."""
+    angle = math.radians(draw.uniform(-_TURN_DEGREES, _TURN_DEGREES))
+    size = draw.uniform(1.0 - _SIZE, 1.0 + _SIZE)
+    turned = torch.tensor(
+        [
+            [math.cos(angle) / size, -math.sin(angle) / size, draw.uniform(-_SHIFT, _SHIFT)],
+            [math.sin(angle) / size, math.cos(angle) / size, draw.uniform(-_SHIFT, _SHIFT)],
+        ],
+        dtype=torch.float32,
+    )
+    grid = functional.affine_grid(turned.expand(len(pixels), 2, 3), list(pixels.shape), align_corners=False)
+    moved = functional.grid_sample(pixels, grid, align_corners=False)
+    contrast = draw.uniform(1.0 - _CONTRAST, 1.0 + _CONTRAST)
+    lit = moved * contrast + draw.uniform(-_BRIGHTNESS, _BRIGHTNESS)
+    return lit.clamp(0.0, 255.0)
+
+
+def _see_all(
+    model: Any, statements: torch.Tensor, pixels: torch.Tensor
 ) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    pixels = torch.from_numpy(np.ascontiguousarray(rgb)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+    features, logits = zip(*(_see(model, statements, part) for part in torch.split(pixels, SEEN_AT_ONCE)), strict=True)
+    return np.concatenate(features), np.concatenate(logits)
+
+
+def _see(model: Any, statements: torch.Tensor, pixels: torch.Tensor) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    pixels = pixels / 127.5 - 1.0
     with torch.autocast("cpu", torch.bfloat16):
         output = model.vision_model(pixel_values=pixels)
     logits = compare(model, output.pooler_output, statements).numpy()
@@ -133,12 +160,13 @@ class Views:
 
 def chosen_as_served(view: View) -> Chosen:
     """The slices that the service selects."""
-    return _taken(view, select_slices(view.suspicion, _THRESHOLD, READER_SLICES))
+    return _taken(view, 0, select_slices(view.suspicion[0], _THRESHOLD, READER_SLICES))
 
 
 def chosen_varied(random: Random, view: View) -> Chosen:
-    """The same, varied: by noise on the suspicion, by a shift of each slice, or at times evenly spaced instead."""
-    suspicion, last = view.suspicion, len(view.suspicion) - 1
+    """The same, varied: another look, noise on the suspicion, a shift of each slice, or at times evenly spaced ones."""
+    look = random.randrange(len(view.features))
+    suspicion, last = view.suspicion[look], view.suspicion.shape[1] - 1
     kind = random.random()
     draw = np.random.default_rng(random.randrange(1 << 30))
     if kind < 0.1:
@@ -150,13 +178,13 @@ def chosen_varied(random: Random, view: View) -> Chosen:
         if kind > 0.7:
             shifted = (row + random.randint(-_LONGEST_SHIFT, _LONGEST_SHIFT) for row in rows)
             rows = sorted({min(max(row, 0), last) for row in shifted})
-    chosen = _taken(view, rows)
+    chosen = _taken(view, look, rows)
     noise = draw.normal(0.0, _FEATURE_NOISE, chosen.features.shape).astype(np.float32)
     return chosen._replace(features=chosen.features + noise)
 
 
-def _taken(view: View, rows: Sequence[int]) -> Chosen:
-    return Chosen(np.asarray(view.features[list(rows)], np.float32), view.findings[list(rows)].astype(np.float32))
+def _taken(view: View, look: int, rows: Sequence[int]) -> Chosen:
+    return Chosen(np.asarray(view.features[look, list(rows)], np.float32), view.findings[list(rows)].astype(np.float32))
 
 
 def no_view(random: Random, width: int) -> Chosen:

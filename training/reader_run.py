@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,11 +55,14 @@ def encoded(model: Any, features: torch.Tensor) -> dict[str, BaseModelOutputWith
 class Run:
     """The model, its average and the optimizer of a run; saved to and loaded from its folder."""
 
-    def __init__(self, folder: Path, rate: float, seed: int) -> None:
+    def __init__(self, folder: Path, rate: float, seed: int, tokenizer: Path | None = None) -> None:
+        """``tokenizer`` is a file to take instead of a newly trained one; it goes with the weights of a start."""
         torch.manual_seed(seed)
         self.folder, self.rate = folder, rate
         if not (folder / "start" / "trauma.json").is_file():
             write_reader(folder / "start", tokenizer_texts())
+            if tokenizer is not None:
+                shutil.copyfile(tokenizer, folder / "start" / "tokenizer.json")
         self.writer = Writer(folder / "start")
         self.model: Any = Gemma3ForConditionalGeneration.from_pretrained(folder / "start", dtype=torch.float32)
         self.model.model.vision_tower.requires_grad_(requires_grad=False)
@@ -176,14 +180,20 @@ class Run:
         self.progress = Progress(**json.loads((self.folder / "state.json").read_text()))
 
     def start_from(self, other: Path) -> None:
-        """Begin with the averaged weights of another run, whose tokenizer must be the same."""
-        mine, theirs = (folder / "start" / "tokenizer.json" for folder in (self.folder, other))
+        """Begin with the weights of a checkpoint, or the averaged ones of a run, whose tokenizer must be the same."""
+        start = other / "start" if (other / "start").is_dir() else other
+        mine, theirs = (folder / "tokenizer.json" for folder in (self.folder / "start", start))
         if mine.read_bytes() != theirs.read_bytes():
             raise ValueError(f"the tokenizer of {other} is another one; start it again")
-        tensors = load_file(other / "state.safetensors")
+        if start is other:
+            model = Gemma3ForConditionalGeneration.from_pretrained(other, dtype=torch.float32)
+            weights = dict(model.named_parameters())
+        else:
+            stored = load_file(other / "state.safetensors")
+            weights = {name: stored[f"average.{name}"] for name in self.trained}
         with torch.no_grad():
             for name, value in self.trained.items():
-                value.copy_(tensors[f"average.{name}"])
+                value.copy_(weights[name])
                 self.average[name].copy_(value)
 
     @property

@@ -188,10 +188,11 @@ def put_tower(model: Any, triage: Path) -> None:
 
 def make_features(arguments: argparse.Namespace) -> None:
     """Let the tower see all phantoms, those of the validation first; go on when new ones have come meanwhile."""
-    for folder, most_slices in ((arguments.validation_set, 10_000), (arguments.set, arguments.most_slices)):
+    wanted = ((arguments.validation_set, 10_000, 1), (arguments.set, arguments.most_slices, arguments.looks))
+    for folder, most_slices, looks in wanted:
         truths = sorted(folder.glob("[0-9]*/truth.json"))
         for number, truth in enumerate(truths, start=1):
-            write_features([truth.parent], arguments.triage, most_slices)
+            write_features([truth.parent], arguments.triage, most_slices, looks)
             if number % 50 == 0 or number == len(truths):
                 print(f"{folder.name}: {number} of {len(truths)}", flush=True)
 
@@ -204,8 +205,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=BUILD / "runs" / "reader")
     parser.add_argument("--features", action="store_true", help="let the tower see the phantoms, and end")
     parser.add_argument("--most-slices", type=int, default=64, help="of a training phantom that the tower sees")
+    parser.add_argument("--looks", type=int, default=3, help="at a training phantom: as it is, and varied")
     parser.add_argument("--text-only", action="store_true")
-    parser.add_argument("--start-from", type=Path, help="a run whose weights to begin with")
+    parser.add_argument("--start-from", type=Path, help="a run or a checkpoint whose weights to begin with")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--reading-tokens", type=int, default=3500)
@@ -217,6 +219,14 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def tokenizer_of(start_from: Path | None) -> Path | None:
+    """Of a run or a checkpoint."""
+    if start_from is None:
+        return None
+    start = start_from / "start"
+    return (start if start.is_dir() else start_from) / "tokenizer.json"
+
+
 def main() -> None:
     arguments = parse_arguments()
     silence_libraries()
@@ -225,7 +235,7 @@ def main() -> None:
         make_features(arguments)
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
-    run = Run(arguments.out, arguments.rate, arguments.seed)
+    run = Run(arguments.out, arguments.rate, arguments.seed, tokenizer_of(arguments.start_from))
     if arguments.resume:
         run.load()
     elif run.has_state:

@@ -3,8 +3,10 @@
     python training/train_segmenter.py --minutes 75            (start)
     python training/train_segmenter.py --minutes 75 --resume   (go on after a stop)
     python training/train_segmenter.py --resume --minutes 0 --export src/trauma_api/checkpoints/segmenter
+    python training/train_segmenter.py --start-from src/trauma_api/checkpoints/segmenter --out build/runs/next
 
-The last one exports the averaged weights that a run, also one that goes on, has saved. Crops of 96 x 96 pixels of
+The third one exports the averaged weights that a run, also one that goes on, has saved; the last one begins a run with
+the weights of a checkpoint. Crops of 96 x 96 pixels of
 1.5 mm: half around blood, each kind of blood in a study alike, so that small lesions count; a quarter around what is
 mistaken for blood, whether many studies have it or few; the rest anywhere. Folders of build/real_set, real CTs with
 inserted blood, are mixed in. The rate falls with the time that has passed, so that a run fits its minutes.
@@ -98,6 +100,11 @@ class Run:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": kept})
         progress = json.loads((self.folder / "state.json").read_text())
         self.steps, self.minutes = int(progress["steps"]), float(progress["minutes"])
+
+    def start_from(self, checkpoint: Path) -> None:
+        """Begin with the weights of an exported checkpoint."""
+        self.model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+        self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def averaged(self) -> Any:
         """The model with averaged weights."""
@@ -216,6 +223,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--start-from", type=Path, help="a checkpoint whose weights to begin with")
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--export", type=Path)
     arguments = parser.parse_args()
@@ -224,6 +232,8 @@ def main() -> None:
     run = Run(arguments.rate, arguments.out)
     if arguments.resume:
         run.load()
+    elif arguments.start_from:
+        run.start_from(arguments.start_from)
     if run.minutes < arguments.minutes:
         train(run, arguments)
     if arguments.export:

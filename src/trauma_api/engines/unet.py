@@ -48,8 +48,8 @@ def segmenter_input(
     reach = max(channel.neighbours for channel in seen.channels)
     low, high = max(start - reach, 0), min(stop + reach, len(voxels_zyx_hu))
     hu = torch.from_numpy(np.ascontiguousarray(voxels_zyx_hu[low:high], dtype=np.float32)).to(device)
-    size = _resampled_size(hu.shape[1], hu.shape[2], spacing_yx_mm, seen.pixel_spacing_mm)
-    hu = _resized(hu[:, None], size)[:, 0]
+    if seen.pixel_spacing_mm is not None:
+        hu = to_pixel_spacing(hu[:, None], spacing_yx_mm, seen.pixel_spacing_mm)[:, 0]
     channels = []
     for channel in seen.channels:
         means = [
@@ -61,15 +61,13 @@ def segmenter_input(
     return torch.stack(channels, dim=1)
 
 
-def _resampled_size(
-    rows: int, columns: int, spacing_yx_mm: tuple[float, float], wanted_mm: float | None
-) -> tuple[int, int]:
-    if wanted_mm is None:
-        return rows, columns
-    return (
-        max(round(rows * spacing_yx_mm[0] / wanted_mm), 1),
-        max(round(columns * spacing_yx_mm[1] / wanted_mm), 1),
+def to_pixel_spacing(images: torch.Tensor, spacing_yx_mm: tuple[float, float], wanted_mm: float) -> torch.Tensor:
+    """Images (n, channels, rows, columns) on pixels of ``wanted_mm``, as near as whole pixels come to that."""
+    rows, columns = (
+        max(round(count * spacing_mm / wanted_mm), 1)
+        for count, spacing_mm in zip(images.shape[-2:], spacing_yx_mm, strict=True)
     )
+    return _resized(images, (rows, columns))
 
 
 def _resized(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -207,4 +207,5 @@ def _resampled_labels(labels: NDArray[np.uint8], slices: Floats, rows: Floats, c
 
 
 def _stored(hu: Floats) -> NDArray[np.int16]:
-    return np.asarray(np.clip(np.rint(hu), LOWEST_HU, 3071), np.int16)
+    np.clip(np.rint(hu, out=hu), LOWEST_HU, 3071, out=hu)
+    return hu.astype(np.int16)
