@@ -34,14 +34,14 @@ from trauma_api.schemas.base import RESEARCH_NOTICE, Caveat
 from trauma_api.schemas.patient import ClinicalContext, Vitals
 from trauma_api.schemas.report import SectionName
 from trauma_api.schemas.studies import Eligibility
-from trauma_api.schemas.volume import VolumeInterval, VolumeResult
+from trauma_api.schemas.volume import SliceVolume, VolumeInterval, VolumeResult
 from trauma_api.services.analysis import FORM
 from trauma_api.services.facts import Facts, collect_facts
+from trauma_api.services.faithfulness import NOT_DERIVABLE
 from trauma_api.services.prompts import answer_turns, prose_turns, reading_turns
 from trauma_api.services.report import PROSE_SECTIONS
 from trauma_api.services.study_storage import StoredStudy, StudyRecord
 
-NOT_DERIVABLE = "Not derivable from this study."
 PICTURE = PictureStack(np.zeros((1, 1, 1, 3), np.uint8))
 """Stands for each slice of a prompt; what the tower sees is put in later."""
 
@@ -56,6 +56,8 @@ SENTENCES: Mapping[str, str] = {
     "severity": "Severity as read: {severity}.",
     "volume_ml": "The segmented hemorrhage volume is {volume_ml} ({volume_low_ml} to {volume_high_ml}).",
     "risk_level": "The risk level is {risk_level}.",
+    "bloodiest_slice": "Slice {bloodiest_slice} holds the most segmented blood.",
+    "shock_index": "The shock index is {shock_index}.",
     "slice_count": "The study has {slice_count} slices.",
     "heart_rate_bpm": "The heart rate is {heart_rate_bpm} per minute.",
     "systolic_mmhg": "The systolic pressure is {systolic_mmhg} mmHg.",
@@ -135,7 +137,7 @@ def _question(random: Random, facts: Facts, topic: str | None, *, begun: bool) -
         return pair(random, first, second), _text(facts, (first, second)), None
     if kind < 0.33 and topic is not None:
         return one_of(random, AGAIN_ORGAN if topic in ORGANS else AGAIN), _stated(facts, topic), topic
-    fact = random.choice(_MAIN_FACTS) if random.random() < 0.8 else random.choice(tuple(SENTENCES))
+    fact = random.choice(_MAIN_FACTS) if random.random() < 0.72 else random.choice(tuple(SENTENCES))
     if kind < 0.55 and begun:
         return follow_up(random, fact), _stated(facts, fact), fact
     return wording_of(random, fact), _stated(facts, fact), fact
@@ -172,8 +174,8 @@ def reading(random: Random, slices: int) -> Example:
 
 def random_facts(random: Random) -> Facts:
     """Facts as a briefing may leave them, whole or in part; there is always something."""
-    findings = random_findings(random) if random.random() < 0.88 else None
-    volume = random_volume(random) if findings is None or random.random() < 0.88 else None
+    findings = random_findings(random) if random.random() < 0.82 else None
+    volume = random_volume(random) if findings is None or random.random() < 0.82 else None
     context = ClinicalContext(
         mechanism=random.choice(("blunt", "penetrating", "unknown")),
         hemodynamic_status=random.choice(("stable", "transient_responder", "unstable", "unknown", "unknown")),
@@ -204,7 +206,7 @@ def random_volume(random: Random) -> VolumeResult:
         risk_level=risk_level(volume_ml),
         risk_convention="-",
         spacing_zyx_mm=[5.0, 0.8, 0.8],
-        slices=[],
+        slices=[SliceVolume(slice_index=random.randrange(400), volume_ml=volume_ml / 3)],
         mask_url="",
         provenance=[],
         warnings=[],

@@ -19,6 +19,7 @@ from trauma_api.engines.decoding import write_prose
 from trauma_api.engines.gemma import GemmaReader, ignore_text, never
 from trauma_api.engines.streaming import TextStream
 from trauma_api.services.analysis import FORM, FORM_MAX_TOKENS
+from trauma_api.services.faithfulness import NOT_DERIVABLE
 from write_untrained_checkpoints import IMAGE_PIXELS
 
 ANSWER_TOKENS = 96
@@ -194,7 +195,7 @@ def check_export(folder: Path) -> dict[str, Any]:
     answer = reader.generate(GenerationRequest(example.turns, ANSWER_TOKENS, use_adapter=False, slots=example.slots))
     if form.finish_reason != "stop" or not set(example.answers) <= {
         *SENTENCES.values(),
-        "Not derivable from this study.",
+        NOT_DERIVABLE,
     }:
         raise ValueError("the exported reader does not end its form")
     return {"form": form.text, "answer": answer.text, "prompt_tokens": form.prompt_tokens}

@@ -104,9 +104,9 @@ class TestFailedParts:
         assert briefing["parts"]["volume"]["result"] is None
         report = briefing["parts"]["report"]["result"]
         assert "volume" in report["missing"]
-        said = [statement for section in report["sections"] for statement in section["statements"]]
-        assert said.count("Hemorrhage volume: not available.") == 2  # findings and impression
-        assert not any(" mL" in statement for statement in said)
+        said = [statement["text"] for section in report["sections"] for statement in section["statements"]]
+        assert said.count("Hemorrhage volume: not available.") == 2  # quantification and impression
+        assert not any("0 mL" in statement for statement in said)
 
     def test_without_triage_the_reading_is_unavailable_too(self) -> None:
         briefing = brief_with(small_engines(triage=FailingTriage(failure())))
@@ -120,7 +120,8 @@ class TestFailedParts:
         }
         report = briefing["parts"]["report"]["result"]
         assert "findings" in report["missing"]
-        assert "Findings: not available." in report["sections"][2]["statements"]
+        sections = {section["name"]: section["statements"] for section in report["sections"]}
+        assert [statement["text"] for statement in sections["findings"]] == ["Findings: not available."]
 
     def test_without_a_reading_the_report_rests_on_the_volume(self) -> None:
         # The reader has no memory for one slice, but writes prose, which holds no pictures.
@@ -355,8 +356,10 @@ class TestRequest:
         given = {name: value for name, value in briefing["vitals"].items() if value is not None}
         assert given == vitals
         assert briefing["clinical_context"]["mechanism"] == "blunt"
-        indication = briefing["parts"]["report"]["result"]["sections"][0]["statements"]
-        assert "Vital signs: heart rate 128 per minute, systolic pressure 84 mmHg, GCS 13." in indication
+        sections = {one["name"]: one["statements"] for one in briefing["parts"]["report"]["result"]["sections"]}
+        (told,) = [one for one in sections["physiology"] if one["text"].startswith("Vital signs")]
+        assert told["text"] == "Vital signs: heart rate 128 per minute, systolic pressure 84 mmHg, GCS 13."
+        assert [one["name"] for one in told["evidence"]] == list(vitals)
 
     @pytest.mark.parametrize(
         "body",

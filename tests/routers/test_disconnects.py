@@ -68,7 +68,8 @@ class TestLeavingAStream:
         answer = httpx.get(f"{questions_url}/{answer_id}").json()
         assert answer["status"] == "stopped"
         assert answer["failure_code"] == "answer-stopped"
-        assert answer["text"].startswith("word word word")
+        assert len(answer["sentences"]) >= 3
+        assert answer["text"] == " ".join(sentence["text"] for sentence in answer["sentences"])
         assert httpx.post(questions_url, json={"question": "Again?"}, timeout=30).status_code == 200
 
     def test_lets_the_answer_go_on_when_asked_to(self, slow_service: RunningService, questions_url: str) -> None:
@@ -77,14 +78,14 @@ class TestLeavingAStream:
         slow_service.wait_until_idle()
         answer = httpx.get(f"{questions_url}/{answer_id}").json()
         assert answer["status"] == "done"
-        assert answer["text"] == "word " * WORDS
+        assert len(answer["sentences"]) == WORDS
 
     def test_running_answer_can_be_fetched_meanwhile(self, slow_service: RunningService, questions_url: str) -> None:
         question = {"question": "Meanwhile?", "on_disconnect": "continue"}
         answer_id = ask_and_leave(questions_url, question, after_tokens=2)
         answer = httpx.get(f"{questions_url}/{answer_id}").json()
         assert answer["status"] == "running"
-        assert answer["text"].startswith("word word")
+        assert len(answer["sentences"]) >= 2
         slow_service.wait_until_idle()
 
     def test_resets_before_the_first_byte_leave_nothing_behind(

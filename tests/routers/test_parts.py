@@ -133,8 +133,18 @@ class TestReport:
         assert response.status_code == 200, response.text
         result = ReportResult.model_validate(response.json())
         sections = {section.name: section for section in result.sections}
-        assert list(sections) == ["indication", "technique", "findings", "impression", "follow_up"]
-        assert f"{volume['volume_ml']:.1f} mL" in " ".join(sections["impression"].statements)
+        assert list(sections) == [
+            "indication",
+            "physiology",
+            "technique",
+            "findings",
+            "quantification",
+            "impression",
+            "recommendations",
+            "follow_up",
+            "limits",
+        ]
+        assert f"{volume['volume_ml']:.1f} mL" in " ".join(one.text for one in sections["impression"].statements)
         assert "findings" in result.missing
         assert "heart_rate_bpm" not in result.missing
         assert {name for name, section in sections.items() if section.prose is not None} == {"findings", "impression"}
@@ -167,7 +177,8 @@ class TestReport:
     def test_prose_holds_no_open_slot(self, client: httpx.Client, study_id: str, volume: dict[str, Any]) -> None:
         body = {"study_id": study_id, "findings": None, "volume": volume}
         for section in client.post("/v1/report", json=body).json()["sections"]:
-            assert "{" not in (section["prose"] or "")
+            for sentence in section["prose"] or []:
+                assert "{" not in sentence["text"]
 
     def test_nothing_to_report_on_is_refused_named_or_left_out(self, client: httpx.Client, study_id: str) -> None:
         for results in ({"findings": None, "volume": None}, {}):

@@ -84,7 +84,7 @@ class TestAsk:
         shown = "".join(payload["text"] for name, payload in events if name == "token")
         assert shown == SHOWN
         assert events[-1][1]["answer"]["text"] == SHOWN
-        # The scripted reader writes a character a token: no piece of a slot may be shown on its own.
+        # The scripted reader writes a character a token: no piece of a sentence may be shown before it is checked.
         assert not any("{" in payload["text"] or "}" in payload["text"] for name, payload in events if name == "token")
 
     def test_tokens_arrive_as_they_are_written(self) -> None:

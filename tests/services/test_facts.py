@@ -15,7 +15,7 @@ from trauma_api.schemas.analysis import (
 from trauma_api.schemas.base import RESEARCH_NOTICE
 from trauma_api.schemas.patient import ClinicalContext, Vitals
 from trauma_api.schemas.volume import VolumeInterval, VolumeResult
-from trauma_api.services.facts import SlotFiller, collect_facts, fill_slots, format_ml
+from trauma_api.services.facts import collect_facts, fill_slots, format_ml
 from trauma_api.services.study_storage import StoredStudy
 
 SLOTS = {"volume_ml": "123.4 mL", "gcs": "13"}
@@ -67,36 +67,14 @@ def volume() -> VolumeResult:
     )
 
 
-class TestSlotFiller:
-    @pytest.mark.parametrize(
-        "pieces",
-        [
-            ["About {volume_ml} of blood."],
-            ["About {", "volume", "_ml", "} of blood."],
-            ["About ", "{volume_ml", "}", " of blood."],
-            list("About {volume_ml} of blood."),
-        ],
-    )
-    def test_a_slot_is_filled_however_the_text_is_split(self, pieces: list[str]) -> None:
-        filler = SlotFiller(SLOTS)
-        assert "".join(filler.feed(piece) for piece in pieces) + filler.rest() == "About 123.4 mL of blood."
-
-    def test_text_before_a_slot_is_shown_at_once_and_the_slot_when_it_closes(self) -> None:
-        filler = SlotFiller(SLOTS)
-        assert filler.feed("GCS {gc") == "GCS "
-        assert filler.feed("s") == ""
-        assert filler.feed("}, then ") == "13, then "
-        assert filler.feed("{gcs}{volume_ml}") == "13123.4 mL"
-
-    def test_a_slot_that_never_closes_shows_nothing(self) -> None:
-        filler = SlotFiller(SLOTS)
-        assert filler.feed("About {volume_m") == "About "
-        assert filler.rest() == ""
-        assert filler.feed("plain again") == "plain again"
-
-    def test_fill_slots_is_the_same_for_a_whole_text(self) -> None:
-        assert fill_slots("{gcs} and {volume_ml}, {vol", SLOTS) == "13 and 123.4 mL, "
+class TestFillSlots:
+    def test_each_slot_gets_its_fact_and_the_rest_stays(self) -> None:
+        assert fill_slots("{gcs} and {volume_ml}, {gcs}.", SLOTS) == "13 and 123.4 mL, 13."
         assert fill_slots("", SLOTS) == ""
+
+    def test_a_slot_without_a_fact_is_no_text(self) -> None:
+        with pytest.raises(KeyError):
+            fill_slots("{lactate_mmol_l}", SLOTS)
 
 
 class TestFormat:
@@ -216,6 +194,8 @@ class TestCollectFacts:
             "hemoglobin_g_dl",
             "hemodynamic_status",
             "fast",
+            "pelvic_fracture",
+            "pancreatic_injury",
         )
 
     def test_nothing_known_of_the_patient_is_all_named_missing(self, study: StoredStudy, findings: Findings) -> None:

@@ -207,6 +207,7 @@ class TestDelete:
                 status="done",
                 question="Is there bleeding?",
                 text="Yes.",
+                sentences=[],
                 failure_code=None,
                 created_at=datetime.now(UTC),
                 finished_at=datetime.now(UTC),

@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from trauma_api.engines.base import EngineInfo, Generation, GenerationRequest, ReaderEngine
 
+SENTENCE = "The study has {slice_count} slices. "
+
 
 class TalkativeReader:
-    """Answers with ``words`` words, one every ``pause_s`` seconds, and stops within one word when asked to.
+    """Answers with ``words`` sentences, one every ``pause_s`` seconds, and stops within one when asked to.
 
-    Forms take as long as an answer; report prose, which comes without pictures, is two words.
+    Each is `SENTENCE`. Forms take as long as an answer; report prose, which comes without pictures, is two sentences.
     """
 
     def __init__(self, like: ReaderEngine, *, words: int, pause_s: float) -> None:
@@ -39,7 +41,7 @@ class TalkativeReader:
             time.sleep(self._pause_s)
             if cancelled():
                 return Generation("".join(said), "cancelled", prompt_tokens=1, new_tokens=len(said))
-            said.append("word ")
+            said.append(SENTENCE)
             self.words_said += 1
             on_text(said[-1])
         return Generation("".join(said), "stop", prompt_tokens=1, new_tokens=len(said))

@@ -10,7 +10,7 @@ import torch
 from reader_data import Chosen, Writer, Written, batches_of, pooled_patches
 from reader_questions import HELD_OUT, all_wordings
 from reader_run import Run, encoded
-from reader_text import NOT_DERIVABLE, SENTENCES, conversation, prose, random_facts, reading, section_text, seeded
+from reader_text import SENTENCES, conversation, prose, random_facts, reading, section_text, seeded
 from reader_truth import form_values, free_texts, severity
 from train_reader import cool
 from trauma_api.engines.constrained import Grammars, fill_form
@@ -20,6 +20,7 @@ from trauma_api.engines.streaming import TextStream
 from trauma_api.evaluation.questions import HELD_OUT_WORDINGS
 from trauma_api.phantom.truth import ExtravasationTruth, OrganTruth, PhantomTruth
 from trauma_api.services.analysis import FORM
+from trauma_api.services.faithfulness import NOT_DERIVABLE, check
 from write_untrained_checkpoints import IMAGE_PIXELS
 
 HEALTHY = OrganTruth(aast=0, rsna="healthy", criteria=())
@@ -225,6 +226,19 @@ class TestTexts:
             said = [str(turn.parts[-1]) for turn in example.turns if turn.role == "user"]
             asked |= {bare(text.rsplit("Question: ", 1)[-1]) for text in said}
         assert not held & asked
+
+    def test_every_sentence_that_is_learnt_passes_the_services_check(self) -> None:
+        random = seeded(5)
+        seen = set()
+        for _ in range(100):
+            facts = random_facts(random)
+            for name, sentence in SENTENCES.items():
+                if name in facts.slots:
+                    verdict = check(sentence, facts)
+                    assert (verdict.reasons, name in verdict.topics) == ((), True), sentence
+                    seen.add(name)
+        assert seen == set(SENTENCES)
+        assert check(NOT_DERIVABLE, facts).reasons == ()
 
 
 class TestTruth:

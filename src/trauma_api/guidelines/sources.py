@@ -27,6 +27,27 @@ EAST_BLUNT_ABDOMEN = Source(
     "EAST practice management guideline, as summarised 2010",
     "http://thetraumapro.com/2010/01/25/initial-evaluation-of-blunt-abdominal-trauma/",
 )
+EAST_PENETRATING_2010 = Source(
+    "EAST: selective nonoperative management of penetrating abdominal trauma, 2010",
+    "Como JJ et al. J Trauma 2010;68:721-733, doi 10.1097/TA.0b013e3181cf7d07",
+    "https://www.east.org/mobile/practice-management-guideline/78",
+)
+EAST_PELVIS_2011 = Source(
+    "EAST: hemorrhage in pelvic fracture, 2011, reaffirmed 2016",
+    "Cullinane DC et al. J Trauma 2011;71:1850-1868, guideline.gov archive ngc-9611",
+    "https://github.com/JesseTG/ngc_dump/blob/master/markdown/ngc-9611.md",
+)
+EAST_PANCREAS_2017 = Source(
+    "EAST: adult pancreatic injuries, 2017",
+    "Ho VP et al. J Trauma Acute Care Surg 2017;82:185-199, guideline.gov archive ngc-11134",
+    "https://github.com/JesseTG/ngc_dump/blob/master/markdown/ngc-11134.md",
+)
+EAST_GENITOURINARY_2004 = Source(
+    "EAST: management of genitourinary trauma, 2004",
+    "Holevar M et al. Eastern Association for the Surgery of Trauma 2004, guideline.gov summary 5656",
+    "https://webarchive.library.unt.edu/eot2008/20090121034622/"
+    "http://www.guideline.gov/summary/summary.aspx?doc_id=5656&nbr=3799",
+)
 EAST_RESUSCITATION_2017 = Source(
     "EAST: damage control resuscitation, 2017",
     "Cannon JW et al. J Trauma Acute Care Surg 2017;82:605-617",
@@ -36,6 +57,11 @@ AUA_UROTRAUMA = Source(
     "AUA: urotrauma (EAST's renal guideline of 2023 has no row here: its votes could not be read)",
     "American Urological Association guideline on urotrauma, guideline.gov archive ngc-10423",
     "https://github.com/JesseTG/ngc_dump/blob/master/markdown/ngc-10423.md",
+)
+NICE_NG39 = Source(
+    "NICE: major trauma, assessment and initial management, NG39, 2016",
+    "National Institute for Health and Care Excellence NG39, 2016, guideline.gov archive ngc-10916",
+    "https://github.com/JesseTG/ngc_dump/blob/master/markdown/ngc-10916.md",
 )
 WTA_BOWEL_2021 = Source(
     "WTA: blunt bowel and mesenteric injury, 2021 (EAST has none)",
@@ -56,6 +82,11 @@ AAST_2018 = Source(
     "AAST organ injury scale, 2018 revision",
     "Kozar RA et al. J Trauma Acute Care Surg 2018;85:1119-1122, doi 10.1097/TA.0000000000002058",
     "https://pmc.ncbi.nlm.nih.gov/articles/PMC8470453",
+)
+WSES_SPLEEN_2017 = Source(
+    "WSES: classification of splenic trauma, 2017",
+    "Coccolini F et al. World J Emerg Surg 2017;12:40, doi 10.1186/s13017-017-0151-4, table 3 and its note a",
+    "https://wjes.biomedcentral.com/articles/10.1186/s13017-017-0151-4/tables/3",
 )
 SHOCK_INDEX_2013 = Source(
     "Shock index classes, TraumaRegister DGU",

@@ -35,6 +35,13 @@ router = APIRouter(prefix="/v1/report", tags=["Report"])
 async def create_report(
     container: ContainerDep, request: Annotated[ReportRequest, Body(openapi_examples=REPORT_REQUEST)]
 ) -> ReportResult:
-    """Sections with statements from the results and prose by the model, which is named in the provenance."""
+    """Statements from the results with what each rests on, and prose by the model, each sentence checked."""
     study = await container.studies.open(request.study_id)
-    return await container.report.run(study, request.findings, request.volume, request.vitals, request.clinical_context)
+    return await container.report.run(
+        study,
+        request.findings,
+        request.volume,
+        request.vitals,
+        request.clinical_context,
+        request.slice_indices or (),
+    )

@@ -38,5 +38,11 @@ class ClinicalContext(Schema):
     hemodynamic_status: Literal["stable", "transient_responder", "unstable", "unknown"] = "unknown"
     peritonitis: Literal["present", "absent", "unknown"] = "unknown"
     fast: Literal["positive", "negative", "indeterminate", "unknown"] = "unknown"
+    pelvic_fracture: Literal["present", "absent", "unknown"] = Field(
+        default="unknown", description="As the caller knows it; the reading of the CT does not assess the pelvis."
+    )
+    pancreatic_injury: Literal["none", "grade_i_ii", "grade_iii_iv", "grade_v", "unknown"] = Field(
+        default="unknown", description="AAST grade as the caller knows it; the reading does not assess the pancreas."
+    )
     age_years: Annotated[int, Field(ge=0, le=130)] | None = None
     anticoagulated: bool | None = None

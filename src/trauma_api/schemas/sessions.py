@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trauma_api.schemas.base import Caveat, ModelProvenance, Schema, Timestamp
+from trauma_api.schemas.report import ProseSentence
 
 AnswerStatus = Literal["running", "done", "stopped", "failed"]
 
@@ -30,6 +31,7 @@ class Answer(Schema):
     status: AnswerStatus
     question: str
     text: str
+    sentences: list[ProseSentence] = Field(description="What the text is made of, and how each sentence was checked.")
     failure_code: str | None
     created_at: Timestamp
     finished_at: Timestamp | None
@@ -67,7 +69,7 @@ class StatusEvent(Schema):
 
 
 class TokenEvent(Schema):
-    """The next piece of the answer's text."""
+    """The next piece of the answer's text: a sentence that has passed the check against the results."""
 
     text: str
 

@@ -99,9 +99,9 @@ class BriefingRun:
         result: ReportResult | None = None
         failure: PartFailure | None = NEEDS_RESULTS
         if analysis is not None or volume is not None:
-            findings = None if analysis is None else analysis.findings
+            findings, slices_read = (None, []) if analysis is None else (analysis.findings, analysis.slice_indices)
             result, failure = await _attempt(
-                self._report.run(study, findings, volume, request.vitals, request.clinical_context)
+                self._report.run(study, findings, volume, request.vitals, request.clinical_context, slices_read)
             )
         journal.end_part("report", ReportPart(status=_status(failure), failure=failure, result=result))
 

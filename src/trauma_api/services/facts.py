@@ -4,16 +4,18 @@ Every output shows a number as it is formatted here. The model writes slots, ``{
 was found has slots too, ``{spleen}``, so that prose and answers repeat a finding in the words of all other outputs.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from trauma_api.guidelines.risk import risk_level
+from trauma_api.guidelines.scores import shock_index
 from trauma_api.schemas.analysis import Findings
 from trauma_api.schemas.patient import ClinicalContext, Vitals
 from trauma_api.schemas.report import SectionName
 from trauma_api.schemas.volume import VolumeResult
-from trauma_api.services.prompts import vitals_in_words
+from trauma_api.services.prompts import vital_phrases
 from trauma_api.services.study_storage import StoredStudy
 
 _GRADE_WORDS = {
@@ -22,6 +24,7 @@ _GRADE_WORDS = {
     "high_grade": "high-grade injury (AAST IV or V)",
     "not_assessed": "not assessed",
 }
+_SLOT = re.compile(r"\{([a-z_]+)\}")
 _LIMITED_COVERAGE = frozenset({"abdomen-incomplete-top", "abdomen-incomplete-bottom", "region-uncertain"})
 _GRADED: Mapping[str, str] = MappingProxyType({"liver": "Liver", "spleen": "Spleen", "kidneys": "Kidneys"})
 _SEEN: Mapping[str, str] = MappingProxyType(
@@ -35,11 +38,15 @@ _PRESENCE_WORDS = {"absent": "not seen", "present": "present", "not_assessed": "
 
 @dataclass(frozen=True)
 class Facts:
-    """Statements by section, and the text of each slot."""
+    """What the model is told, by section, and the text of each slot."""
 
     statements: Mapping[SectionName, tuple[str, ...]]
     slots: Mapping[str, str]
     missing: tuple[str, ...]
+    values: Mapping[str, str]
+    """The closed value of each finding, by field; empty without a reading."""
+    stated: Mapping[str, str]
+    """The statement of each fact, by its name; what stands where the model's own sentence cannot."""
 
     @property
     def slot_names(self) -> tuple[str, ...]:
@@ -60,20 +67,30 @@ def collect_facts(
     context: ClinicalContext | None,
 ) -> Facts:
     """Turn results into facts. What is not there is named as missing, never filled in."""
-    finding_statements = _finding_statements(findings)
-    volume_statements = _volume_statements(volume)
+    read, measured = _finding_statements(findings), _volume_statements(volume)
+    read_in_all = _overall_statements(findings)
+    technique = _technique(study)
     return Facts(
         statements={
             "indication": _indication(vitals, context),
-            "technique": _technique(study),
-            "findings": (*finding_statements, *volume_statements),
-            "impression": (*_impression(findings), *volume_statements),
+            "technique": technique,
+            "findings": (*(read.values() or ("Findings: not available.",)), *_told(measured)),
+            "impression": (*read_in_all.values(), *_told(measured)),
             "follow_up": (
                 "A radiologist must read this study; clinical findings and physiology come before this report.",
             ),
         },
         slots=_slots(study, findings, volume, vitals),
         missing=_missing(findings, volume, vitals, context),
+        values={} if findings is None else {name: getattr(findings, name).value for name in _finding_words(findings)},
+        stated={
+            **read,
+            **read_in_all,
+            **measured,
+            **{name: f"{phrase[0].upper()}{phrase[1:]}." for name, phrase in vital_phrases(vitals).items()},
+            **_shock_index_statement(vitals),
+            "slice_count": technique[0],
+        },
     )
 
 
@@ -85,9 +102,10 @@ def format_ml(volume_ml: float) -> str:
 def _indication(vitals: Vitals | None, context: ClinicalContext | None) -> tuple[str, ...]:
     mechanism = context.mechanism if context is not None else "unknown"
     statements = [f"Abdominal trauma, mechanism {mechanism}."]
-    known = vitals_in_words(vitals)
+    known = vital_phrases(vitals)
     if known:
-        statements.append(f"Vital signs: {', '.join(known)}.")
+        statements.append(f"Vital signs: {', '.join(known.values())}.")
+    statements += _shock_index_statement(vitals).values()
     if context is not None and context.hemodynamic_status != "unknown":
         statements.append(f"Hemodynamic status as given: {context.hemodynamic_status.replace('_', ' ')}.")
     return tuple(statements)
@@ -108,14 +126,26 @@ def _not_shown(study: StoredStudy) -> tuple[str, ...]:
     return tuple(warning.detail for warning in study.record.warnings if warning.code in _LIMITED_COVERAGE)
 
 
-def _finding_statements(findings: Findings | None) -> tuple[str, ...]:
+def _shock_index_statement(vitals: Vitals | None) -> dict[str, str]:
+    value = shock_index_text(vitals)
+    return {} if value is None else {"shock_index": f"Shock index: {value}."}
+
+
+def shock_index_text(vitals: Vitals | None) -> str | None:
+    """The shock index as every output shows it; None where it cannot be computed."""
+    score = None if vitals is None else shock_index(vitals.heart_rate_bpm, vitals.systolic_mmhg)
+    return None if score is None else f"{round(score.low, 2):g}"
+
+
+def _finding_statements(findings: Findings | None) -> dict[str, str]:
     if findings is None:
-        return ("Findings: not available.",)
+        return {}
     words = _finding_words(findings)
     named = {**_GRADED, **_SEEN, "hemoperitoneum": "Hemoperitoneum"}
-    return tuple(
-        f"{title}: {words[name]} ({_percent(getattr(findings, name).probability)})." for name, title in named.items()
-    )
+    return {
+        name: f"{title}: {words[name]} ({_percent(getattr(findings, name).probability)})."
+        for name, title in named.items()
+    }
 
 
 def _finding_words(findings: Findings) -> dict[str, str]:
@@ -132,23 +162,37 @@ def _percent(probability: float) -> str:
     return f"model probability {probability:.0%}"
 
 
-def _volume_statements(volume: VolumeResult | None) -> tuple[str, ...]:
+def _volume_statements(volume: VolumeResult | None) -> dict[str, str]:
     if volume is None:
-        return ("Hemorrhage volume: not available.",)
+        return {}
     interval = f"{format_ml(volume.interval.low_ml)} to {format_ml(volume.interval.high_ml)}"
-    return (
-        f"Hemorrhage volume: {format_ml(volume.volume_ml)} ({interval}), an unvalidated estimate.",
-        f"Risk level by this project's convention: {risk_level(volume.volume_ml)}.",
-    )
+    statements = {
+        "volume_ml": f"Hemorrhage volume: {format_ml(volume.volume_ml)} ({interval}), an unvalidated estimate.",
+        "risk_level": f"Risk level by this project's convention: {risk_level(volume.volume_ml)}.",
+    }
+    most = slice_with_most_blood(volume)
+    if most is not None:
+        statements["bloodiest_slice"] = f"Slice with the most segmented blood: {most}."
+    return statements
 
 
-def _impression(findings: Findings | None) -> tuple[str, ...]:
+def _told(measured: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(measured.values()) or ("Hemorrhage volume: not available.",)
+
+
+def slice_with_most_blood(volume: VolumeResult) -> int | None:
+    """The index of the slice that holds most of the blood; None where there is none."""
+    most = max(volume.slices, key=lambda one: one.volume_ml, default=None)
+    return most.slice_index if most is not None and most.volume_ml > 0 else None
+
+
+def _overall_statements(findings: Findings | None) -> dict[str, str]:
     if findings is None:
-        return ()
-    return (
-        f"Injury pattern: {findings.injury_pattern.value.replace('_', ' ')}.",
-        f"Severity as read: {findings.severity.value}.",
-    )
+        return {}
+    return {
+        "injury_pattern": f"Injury pattern: {findings.injury_pattern.value.replace('_', ' ')}.",
+        "severity": f"Severity as read: {findings.severity.value}.",
+    }
 
 
 def _slots(
@@ -162,9 +206,15 @@ def _slots(
             "volume_high_ml": format_ml(volume.interval.high_ml),
             "risk_level": risk_level(volume.volume_ml),
         }
+        most = slice_with_most_blood(volume)
+        if most is not None:
+            slots["bloodiest_slice"] = str(most)
     slots["slice_count"] = str(study.stack.slice_count)
     if vitals is not None:
         slots |= {name: f"{value:g}" for name, value in vitals.model_dump(exclude_none=True).items()}
+    ratio = shock_index_text(vitals)
+    if ratio is not None:
+        slots["shock_index"] = ratio
     return slots
 
 
@@ -180,34 +230,5 @@ def _missing(
 
 
 def fill_slots(written: str, slots: Mapping[str, str]) -> str:
-    """Put the facts into the slots of a text that the model wrote."""
-    filler = SlotFiller(slots)
-    return filler.feed(written) + filler.rest()
-
-
-class SlotFiller:
-    """Fills slots in a stream: text passes through, a slot is held until it closes."""
-
-    def __init__(self, slots: Mapping[str, str]) -> None:
-        self._slots = slots
-        self._open = ""
-
-    def feed(self, text: str) -> str:
-        """The next piece as it may be shown; may be empty while a slot is open."""
-        shown: list[str] = []
-        for character in text:
-            if self._open:
-                self._open += character
-                if character == "}":
-                    shown.append(self._slots[self._open[1:-1]])
-                    self._open = ""
-            elif character == "{":
-                self._open = character
-            else:
-                shown.append(character)
-        return "".join(shown)
-
-    def rest(self) -> str:
-        """What is shown of a slot that never closed, because the model was stopped in it: nothing."""
-        self._open = ""
-        return ""
+    """Put the facts into the slots of a sentence that the model wrote. Raises KeyError for a slot without a fact."""
+    return _SLOT.sub(lambda slot: slots[slot[1]], written)

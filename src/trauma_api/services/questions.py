@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from trauma_api.engines.base import Generation, GenerationRequest
+from trauma_api.engines.base import GenerationRequest
 from trauma_api.errors import ConflictError, NotFoundError, StoreUnavailableError, TraumaAPIError
 from trauma_api.log import get_logger
 from trauma_api.schemas.base import SAMPLE_ID, Caveat
@@ -22,6 +23,7 @@ from trauma_api.schemas.sessions import (
     TurnRecord,
 )
 from trauma_api.services.briefings import ServiceStoppingError
+from trauma_api.services.checked_prose import ProseCheck
 from trauma_api.services.facts import Facts, collect_facts
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.ports import GenerationPort
@@ -33,6 +35,7 @@ from trauma_api.services.session_record import KeptTurn, SessionRecord
 from trauma_api.services.sessions import SessionNotFoundError, SessionService
 from trauma_api.services.studies import StudyService
 from trauma_api.services.study_storage import StoredStudy
+from trauma_api.services.topics import topics_asked
 
 if TYPE_CHECKING:
     from trauma_api.services.store import Store
@@ -103,8 +106,9 @@ class QuestionService:
         record = await self._sessions.load(session_id)
         study = await self._studies.open(record.briefing.study_id)
         facts = _facts(record, study)
+        checks = ProseCheck(facts, _slices(record), topics_asked(request.question))
         running = RunningAnswer(
-            record.session_id, request.question, facts, stop_when_left=request.on_disconnect == "stop"
+            record.session_id, request.question, checks, stop_when_left=request.on_disconnect == "stop"
         )
         with ExitStack() as held:
             held.enter_context(self._gate.admission())
@@ -123,7 +127,7 @@ class QuestionService:
         record = await self._sessions.load(session_id)
         for running in self._running.values():
             if running.answer.answer_id == answer_id and running.answer.session_id == record.session_id:
-                return running.answer.model_copy(update={"text": running.text})
+                return running.answer.model_copy(update={"text": running.text, "sentences": running.sentences})
         if answer_id == SAMPLE_ID and record.turns:
             answer_id = record.turns[-1].shown.answer_id
         answer = await self._store.load_answer(record.session_id, answer_id)
@@ -155,30 +159,25 @@ class QuestionService:
     async def _answer(
         self, running: RunningAnswer, record: SessionRecord, study: StoredStudy, facts: Facts
     ) -> DoneEvent:
-        generation = await self._generate(running, record, study, facts)
-        answer = self._finished(running, "done")
-        return DoneEvent(answer=await self._keep(answer, _kept_turn(answer, generation)))
+        async def write(
+            statements: Sequence[str], slots: Sequence[str], on_text: Callable[[str], None] | None = None
+        ) -> str:
+            past = _recent_turns(record) if on_text is not None else []
+            build = partial(
+                answer_turns, study.stack, _slices(record), statements, slots, past, running.answer.question
+            )
+            request = GenerationRequest(
+                turns=await anyio.to_thread.run_sync(build),
+                max_new_tokens=self._answer_max_tokens,
+                use_adapter=False,
+                slots=tuple(slots),
+            )
+            return (await self._port.generate(request, on_text)).text
 
-    async def _generate(
-        self, running: RunningAnswer, record: SessionRecord, study: StoredStudy, facts: Facts
-    ) -> Generation:
-        slots = facts.slot_names
-        build = partial(
-            answer_turns,
-            study.stack,
-            _slices(record),
-            facts.all_statements,
-            slots,
-            _recent_turns(record),
-            running.answer.question,
-        )
-        request = GenerationRequest(
-            turns=await anyio.to_thread.run_sync(build),
-            max_new_tokens=self._answer_max_tokens,
-            use_adapter=False,
-            slots=slots,
-        )
-        return await self._port.generate(request, running.push)
+        await write(facts.all_statements, facts.slot_names, running.push)
+        await running.settle(write)
+        answer = self._finished(running, "done")
+        return DoneEvent(answer=await self._keep(answer, _kept_turn(answer, running.written)))
 
     async def _keep(self, answer: Answer, turn: KeptTurn) -> Answer:
         """Keep a finished answer and its turn; what cannot be kept is said in the answer."""
@@ -208,6 +207,7 @@ class QuestionService:
             update={
                 "status": status,
                 "text": running.text,
+                "sentences": running.sentences,
                 "failure_code": code,
                 "finished_at": now,
                 "provenance": [provenance_of(self._port.info, duration_s, adapter_on=False)],
@@ -267,6 +267,6 @@ def _recent_turns(record: SessionRecord) -> list[tuple[str, str]]:
     return recent[::-1]
 
 
-def _kept_turn(answer: Answer, generation: Generation) -> KeptTurn:
+def _kept_turn(answer: Answer, written: str) -> KeptTurn:
     shown = TurnRecord(answer_id=answer.answer_id, question=answer.question, answer=answer.text, at=answer.created_at)
-    return KeptTurn(shown=shown, written=generation.text)
+    return KeptTurn(shown=shown, written=written)

@@ -6,22 +6,29 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from trauma_api.schemas.base import RESEARCH_NOTICE
+from trauma_api.schemas.report import ProseSentence
 from trauma_api.schemas.sessions import Answer, DoneEvent, ErrorEvent, StatusEvent, TokenEvent
-from trauma_api.services.facts import Facts, SlotFiller
+from trauma_api.services.checked_prose import ProseCheck, Released, Rewrite
+from trauma_api.services.faithfulness import Verdict
+from trauma_api.services.sentences import SentenceSplitter
 
 AnswerEvent = StatusEvent | TokenEvent | DoneEvent | ErrorEvent
 
 
 class RunningAnswer:
-    """An answer that is being written, and the events of it for one reader."""
+    """An answer that is being written, and the events of it for one reader.
 
-    def __init__(self, session_id: str, question: str, facts: Facts, *, stop_when_left: bool) -> None:
+    A sentence is shown once it has passed the check; one that fails is held, with all after it, until `settle`.
+    """
+
+    def __init__(self, session_id: str, question: str, checks: ProseCheck, *, stop_when_left: bool) -> None:
         self.answer = Answer(
             answer_id=uuid.uuid4().hex,
             session_id=session_id,
             status="running",
             question=question,
             text="",
+            sentences=[],
             failure_code=None,
             created_at=datetime.now(UTC),
             finished_at=None,
@@ -30,8 +37,9 @@ class RunningAnswer:
             notice=RESEARCH_NOTICE,
         )
         self.ended = asyncio.Event()
-        self._filler = SlotFiller(facts.slots)
-        self._pieces: list[str] = []
+        self._checks = checks
+        self._splitter = SentenceSplitter()
+        self._held: list[tuple[str, Verdict]] = []
         self._events: asyncio.Queue[AnswerEvent] = asyncio.Queue()
         self._stop_when_left = stop_when_left
         self._task: asyncio.Task[None] | None = None
@@ -40,7 +48,17 @@ class RunningAnswer:
     @property
     def text(self) -> str:
         """The answer so far, as shown."""
-        return "".join(self._pieces)
+        return " ".join(one.shown.text for one in self._checks.released if one.shown.text)
+
+    @property
+    def written(self) -> str:
+        """The answer so far, slots unfilled, as later questions are told of it."""
+        return " ".join(one.written for one in self._checks.released if one.written)
+
+    @property
+    def sentences(self) -> list[ProseSentence]:
+        """How each sentence so far was checked."""
+        return [one.shown for one in self._checks.released]
 
     def attach(self, task: asyncio.Task[None]) -> None:
         """Tie the answer to the task that writes it."""
@@ -48,10 +66,31 @@ class RunningAnswer:
 
     def push(self, written: str) -> None:
         """The model wrote the next piece."""
-        shown = self._filler.feed(written)
-        if shown:
-            self._pieces.append(shown)
-            self._events.put_nowait(TokenEvent(text=shown))
+        for sentence in self._splitter.feed(written):
+            self._take(sentence)
+
+    async def settle(self, rewrite: Rewrite) -> None:
+        """The model has ended: show what is left, each sentence as it is, written anew, or replaced."""
+        for sentence in self._splitter.rest():
+            self._take(sentence)
+        for sentence, verdict in self._held:
+            self._show(await self._checks.settle(sentence, verdict, rewrite))
+        self._held = []
+        instead = self._checks.nothing_shown()
+        if instead is not None:
+            self._show(instead)
+
+    def _take(self, sentence: str) -> None:
+        verdict = self._checks.verdict(sentence)
+        if self._held or verdict.reasons:
+            self._held.append((sentence, verdict))
+        else:
+            self._show(self._checks.pass_on(sentence, verdict))
+
+    def _show(self, released: Released) -> None:
+        if text := released.shown.text:
+            first = self.text == text
+            self._events.put_nowait(TokenEvent(text=text if first else f" {text}"))
 
     def end(self, last: DoneEvent | ErrorEvent) -> None:
         """Nothing follows."""
