@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check bench format openapi lock clean
+.PHONY: run test check bench examples format openapi lock clean
 
 # The service with a sample study briefed over HTTP; keeps serving on http://127.0.0.1:7860.
 run: $(VENV)/installed
@@ -23,6 +23,10 @@ check: $(VENV)/installed-dev
 # Needs the folder of real CTs that TRAUMA_TEST_DATA names.
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/ingest.py --data $${TRAUMA_TEST_DATA:-../shared/data}
+
+# The three reports in docs/examples, on phantoms.
+examples: $(VENV)/installed
+	$(BIN)/python docs/examples/write_examples.py
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff format .

@@ -26,6 +26,7 @@ from reader_text import Example
 from reader_truth import form_values, free_texts
 from trauma_api.engines.base import Turn
 from trauma_api.engines.checkpoints import open_checkpoint
+from trauma_api.engines.device import cpu_has_bfloat16
 from trauma_api.engines.siglip import suspicion_from_logits
 from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth
 from trauma_api.services.triage import select_slices, with_neighbours
@@ -103,7 +104,7 @@ def _see_all(
 
 def _see(model: Any, statements: torch.Tensor, pixels: torch.Tensor) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
     pixels = pixels / 127.5 - 1.0
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
         output = model.vision_model(pixel_values=pixels)
     logits = compare(model, output.pooler_output, statements).numpy()
     return pooled_patches(output.last_hidden_state.float()).half().numpy(), logits

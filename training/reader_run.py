@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from reader_data import Batch, Writer
 from reader_text import tokenizer_texts
 from trauma_api.engines.decoding import ModelState
+from trauma_api.engines.device import cpu_has_bfloat16
 from triage_data import FINDINGS
 from write_untrained_checkpoints import write_reader
 
@@ -86,7 +87,7 @@ class Run:
 
     def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The mean loss of the written tokens, and of what the pictures show."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
             output = self.model.model(
                 input_ids=batch.ids,
                 attention_mask=batch.mask,

@@ -41,7 +41,7 @@ from write_untrained_checkpoints import READER_SLICES, write_metadata
 
 BUILD = Path(__file__).parents[1] / "build"
 CHECKPOINTS = Path(__file__).parents[1] / "src" / "trauma_api" / "checkpoints"
-REFRESH_S, SAVE_S, VALIDATE_S, LOG_S = 120.0, 180.0, 240.0, 30.0
+REFRESH_S, SAVE_S, LOG_S = 120.0, 180.0, 30.0
 TEXT_WEIGHT = 0.5
 """Of the loss of answers and sections beside that of a reading."""
 _POOL = 64
@@ -103,7 +103,7 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
         if now - saved > SAVE_S:
             saved = now
             run.save()
-        if now - validated > VALIDATE_S:
+        if now - validated > 60 * arguments.validate_minutes:
             validated = now
             validate(run, held_out, arguments)
         batches = [(next(texts), 1.0 if readings is None else TEXT_WEIGHT)]
@@ -212,6 +212,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--reading-tokens", type=int, default=3500)
     parser.add_argument("--text-tokens", type=int, default=2000)
+    parser.add_argument("--validate-minutes", type=float, default=4.0, help="between looks at the validation set")
     parser.add_argument("--conversations", type=int, default=20, help="of three turns each, in a validation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true")

@@ -27,12 +27,13 @@ from torch.nn import functional
 
 from segmenter_data import SEEN, Studies, batch_of, channels, three_slices
 from trauma_api.engines.checkpoints import ARCHITECTURES, Metadata
+from trauma_api.engines.device import cpu_has_bfloat16
 from trauma_api.phantom.labels import BLOOD_LABELS
 from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth
 from write_untrained_checkpoints import write_metadata
 
 BUILD = Path(__file__).parents[1] / "build"
-REFRESH_S, SAVE_S, VALIDATE_S, LOG_S = 180.0, 180.0, 420.0, 60.0
+REFRESH_S, SAVE_S, LOG_S = 180.0, 180.0, 60.0
 
 
 def loss_of(logits: torch.Tensor, blood: torch.Tensor) -> torch.Tensor:
@@ -60,7 +61,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
             logits = self.model(images.to(memory_format=torch.channels_last))
         loss = loss_of(logits.float(), blood)
         torch.autograd.backward(loss)
@@ -126,7 +127,7 @@ def validate(model: Any, folders: list[Path], stride: int = 3) -> dict[str, floa
             image = channels(torch.from_numpy(three)[None].float() * 2 - 200)
             rows, columns = image.shape[-2:]
             image = functional.pad(image, (0, -columns % 32, 0, -rows % 32)).to(memory_format=torch.channels_last)
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
                 found.append((model(image)[0, 0, :rows, :columns] > 0).numpy())
         mask = np.stack(found)
         spacing = PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes()).spacing_zyx_mm
@@ -194,7 +195,7 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
             opened = [len(pool.studies) for pool in studies.pools]
             note(run, {"loss": round(float(np.mean(losses)), 4), "crops": crops, "studies": opened})
             losses.clear()
-        if now - due["validate"] > VALIDATE_S:
+        if now - due["validate"] > 60 * arguments.validate_minutes:
             due["validate"] = now
             note(run, validate(run.averaged(), sorted(arguments.validation_set.glob("[!.]*"))[:14]))
     run.save()
@@ -218,6 +219,7 @@ def main() -> None:
     parser.add_argument("--validation-set", type=Path, default=BUILD / "phantom_set_val")
     parser.add_argument("--out", type=Path, default=BUILD / "runs" / "segmenter")
     parser.add_argument("--minutes", type=float, default=75.0)
+    parser.add_argument("--validate-minutes", type=float, default=7.0, help="between looks at the validation set")
     parser.add_argument("--batch", type=int, default=24)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)

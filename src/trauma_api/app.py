@@ -25,6 +25,7 @@ from trauma_api.routers import (
     health,
     models,
     report,
+    report_files,
     sessions,
     studies,
     triage,
@@ -60,7 +61,18 @@ def create_app(settings: Settings | None = None, engines: "Engines | None" = Non
     )
     app.add_middleware(RequestIdMiddleware)
     install_error_handlers(app)
-    for part in (studies, briefings, sessions, triage, analysis, volume, report, models, capabilities):
+    for part in (
+        studies,
+        briefings,
+        report_files,
+        sessions,
+        triage,
+        analysis,
+        volume,
+        report,
+        models,
+        capabilities,
+    ):
         app.include_router(part.router, dependencies=[Depends(require_api_key)])
     app.include_router(health.router)
     _serve_docs(app)

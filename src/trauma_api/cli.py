@@ -5,8 +5,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 import uvicorn
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from trauma_api.app import create_app
-from trauma_api.client import RequestFailedError, ServiceClient
+from trauma_api.client import ReportForm, RequestFailedError, ServiceClient
 from trauma_api.log import configure_logging
 from trauma_api.schemas.base import SAMPLE_ID
 from trauma_api.schemas.briefings import Briefing, BriefingRequest
@@ -100,22 +101,28 @@ def analyze(
     path: Annotated[Path, typer.Argument(help="Folder, ZIP, DICOM or NIfTI file, or picture.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the briefing as JSON.")] = False,
     vitals: Annotated[str, typer.Option(help=f"As hr=128,sbp=84,gcs=13; names: {', '.join(VITAL_NAMES)}.")] = "",
+    report: Annotated[
+        Path | None, typer.Option(help="Write the report here as well, as .txt, .md, .pdf or .json.")
+    ] = None,
     server: Annotated[
         str | None, typer.Option(help="URL of a running service; none: start one for this study.")
     ] = None,
 ) -> None:
     """Brief one study and print the result."""
     known = _parse_vitals(vitals)
+    if report is not None and report.suffix not in get_args(ReportForm):
+        raise _stop(f"--report takes a file that ends in {', '.join(get_args(ReportForm))}.", EXIT_MISUSED)
+    wanted = _Wanted(known, report, as_json=as_json)
     if not path.exists():
         raise _stop("There is no such file or folder.", EXIT_MISUSED)
     console = Console(stderr=True)
     if server is not None:
-        _analyze_at(server, _settings(), path, known, console, as_json=as_json)
+        _analyze_at(server, _settings(), path, wanted, console)
         return
     settings = _settings(host="127.0.0.1", port=0, log_level="ERROR")
     console.print("Loading models ...")
-    with _private_server(settings) as base_url:
-        _analyze_at(base_url, settings, path, known, console, as_json=as_json)
+    with private_server(settings) as base_url:
+        _analyze_at(base_url, settings, path, wanted, console)
 
 
 @app.command()
@@ -149,7 +156,7 @@ def evaluate(
     folder: Annotated[Path, typer.Argument(help="Studies with truth: phantoms, or data as RSNA 2023 lays it out.")],
     out: Annotated[Path, typer.Option(help="Where results go; a rerun goes on there.")] = Path("evaluation"),
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many studies.")] = None,
-    stages: Annotated[str, typer.Option(help="Only these, as triage,reading,volume.")] = "triage,reading,volume",
+    stages: Annotated[str, typer.Option(help="Only these, as triage,reading,volume.")] = "triage,reading,volume,report",
     slice_budget: Annotated[int | None, typer.Option(min=1, max=85, help="Slices that are read together.")] = None,
     ablation: Annotated[bool, typer.Option(help="Read evenly spaced slices as well, to compare.")] = True,
     questions: Annotated[int, typer.Option(min=0, help="Questions of fact to ask, spread over the studies.")] = 0,
@@ -211,7 +218,7 @@ def _parse_vitals(text: str) -> Vitals | None:
 
 
 @contextmanager
-def _private_server(settings: Settings) -> Iterator[str]:
+def private_server(settings: Settings) -> Iterator[str]:
     """A service of our own on a free loopback port."""
     server = _server(settings)
     thread = threading.Thread(target=_run_quietly, args=(server,), daemon=True)
@@ -244,18 +251,29 @@ def _base_url(server: uvicorn.Server, settings: Settings) -> str:
     return f"http://{host}:{port}"
 
 
-def _analyze_at(
-    base_url: str, settings: Settings, path: Path, vitals: Vitals | None, console: Console, *, as_json: bool
-) -> None:
+@dataclass(frozen=True)
+class _Wanted:
+    """What ``analyze`` was told."""
+
+    vitals: Vitals | None
+    report: Path | None
+    as_json: bool
+
+
+def _analyze_at(base_url: str, settings: Settings, path: Path, wanted: _Wanted, console: Console) -> None:
     key = next(iter(settings.api_key_list), None)
     try:
         with ServiceClient(base_url, key) as client:
             console.print("Reading the study ...")
             study = client.upload(path)
-            briefing = _run_briefing(client, study.study_id, vitals, console)
+            briefing = _run_briefing(client, study.study_id, wanted.vitals, console)
+            if wanted.report is not None:
+                wanted.report.write_bytes(client.get_report(briefing, cast("ReportForm", wanted.report.suffix)))
     except RequestFailedError as error:
         raise _stop(str(error)) from error
-    if as_json:
+    except OSError as error:
+        raise _stop(f"The report cannot be written: {error.strerror}.") from error
+    if wanted.as_json:
         typer.echo(briefing.model_dump_json(indent=2))
     else:
         show_briefing(Console(), study, briefing, None)

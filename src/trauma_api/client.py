@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
@@ -12,6 +12,8 @@ from trauma_api.schemas.briefings import Briefing, BriefingEvent, BriefingReques
 from trauma_api.schemas.studies import Study
 
 UPLOAD_TIMEOUT_S = 600.0
+ReportForm = Literal[".json", ".txt", ".md", ".pdf"]
+"""By the ending of the file that it goes into; JSON is the whole briefing."""
 
 
 class RequestFailedError(Exception):
@@ -57,6 +59,18 @@ class ServiceClient:
         """A briefing as it stands. Raises RequestFailedError."""
         return Briefing.model_validate(self._send("GET", f"/v1/briefings/{briefing_id}"))
 
+    def get_report(self, briefing: Briefing, form: ReportForm) -> bytes:
+        """The report in one of its forms. Raises RequestFailedError."""
+        links = briefing.links
+        url = {
+            ".json": links.self_url,
+            ".txt": links.report_text_url,
+            ".md": links.report_markdown_url,
+            ".pdf": links.report_pdf_url,
+        }[form]
+        response = self._request("GET", url)
+        return response.content
+
     def follow(self, briefing: Briefing) -> Iterator[BriefingEvent]:
         """Events of a briefing as they come, to the last. Raises RequestFailedError."""
         headers = {"Accept": "text/event-stream"}
@@ -75,13 +89,16 @@ class ServiceClient:
                     yield BriefingEvent.model_validate_json(value)
 
     def _send(self, method: str, url: str, **options: Any) -> Any:
+        return self._request(method, url, **options).json()
+
+    def _request(self, method: str, url: str, **options: Any) -> httpx.Response:
         try:
             response = self._http.request(method, url, **options)
         except httpx.TransportError as error:
             raise RequestFailedError("The service does not answer at that address.") from error
         if response.is_error:
             raise RequestFailedError(_sentence(response))
-        return response.json()
+        return response
 
 
 def _sentence(response: httpx.Response) -> str:

@@ -32,6 +32,7 @@ from trauma_api.services.ports import LocalGeneration, LocalSegmentation, LocalT
 from trauma_api.services.questions import QuestionService
 from trauma_api.services.read_limits import read_limits
 from trauma_api.services.report import ReportService
+from trauma_api.services.report_files import ReportFileService
 from trauma_api.services.sessions import SessionService
 from trauma_api.services.store import Store, connect
 from trauma_api.services.studies import StudyService
@@ -70,6 +71,7 @@ class Container:
     analysis: AnalysisService
     volume: VolumeService
     report: ReportService
+    report_files: ReportFileService
     briefings: BriefingService
     sessions: SessionService
     questions: QuestionService
@@ -148,6 +150,7 @@ def _build(
     report = ReportService(generation, prose_max_tokens=settings.prose_max_tokens)
     sessions = SessionService(store, studies, ttl_s=settings.session_ttl_s, max_age_s=settings.session_max_age_s)
     shared = _Shared(studies=studies, sessions=sessions, store=store, gate=gate, draining=draining)
+    briefings = _briefing_service(settings, BriefingRun(triage, analysis, volume, report), shared)
     infos = (engines.triage.info, engines.reader.info, engines.segmenter.info)
     return Container(
         settings=settings,
@@ -157,7 +160,8 @@ def _build(
         analysis=analysis,
         volume=volume,
         report=report,
-        briefings=_briefing_service(settings, BriefingRun(triage, analysis, volume, report), shared),
+        report_files=ReportFileService(briefings, studies),
+        briefings=briefings,
         sessions=sessions,
         questions=QuestionService(port=generation, answer_max_tokens=settings.answer_max_tokens, **shared),
         health=HealthService(store, storage, sandbox, gate, draining, disk_reserve_bytes=settings.disk_reserve_bytes),

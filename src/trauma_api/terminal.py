@@ -10,7 +10,6 @@ from rich.text import Text
 
 from trauma_api.schemas.base import Caveat, ModelProvenance
 from trauma_api.schemas.briefings import Briefing, BriefingEvent, PartFailure
-from trauma_api.schemas.report import ReportResult
 from trauma_api.schemas.studies import Study
 
 _STAGES = {"triage": "Triage", "analysis": "Reading", "volume": "Volume", "report": "Report", "session": "Session"}
@@ -102,20 +101,11 @@ def _report(briefing: Briefing) -> RenderableType:
         return Text()
     blocks: list[RenderableType] = []
     for section in part.result.sections:
-        lines = [f"- {statement}" for statement in section.statements]
+        lines = [f"- {statement.text}" for statement in section.statements]
         if section.prose is not None:
-            lines.append(f"Model: {section.prose}")
+            lines.append(f"Model: {' '.join(sentence.text for sentence in section.prose if sentence.text)}")
         blocks.append(_titled(section.name.replace("_", " ").title(), lines))
-    blocks.append(_titled("Recommendations", _recommended(part.result)))
     return Panel(Group(*blocks), title="Report", title_align="left")
-
-
-def _recommended(report: ReportResult) -> list[str]:
-    lines = [f"- {one.statement} [{one.guideline}; {one.level}]" for one in report.recommendations]
-    if report.needed_for_disposition:
-        wanted = ", ".join(report.needed_for_disposition)
-        lines.append(f"- No disposition is given without clinical_context: {wanted}.")
-    return lines
 
 
 def _titled(title: str, lines: list[str]) -> Text:
@@ -173,6 +163,7 @@ def _next_steps(briefing: Briefing, base_url: str, *, needs_key: bool) -> Text:
     lines = [
         f"API and examples   {base_url}/docs",
         f"This briefing      {base_url}{briefing.links.self_url}",
+        f"The report as PDF  {base_url}{briefing.links.report_pdf_url}",
         f"A slice, with mask {base_url}{briefing.links.study_url}/slices/{_middle_read(briefing)}.png?overlay=true",
     ]
     if briefing.links.questions_url is not None:

@@ -131,7 +131,7 @@ class TestFailures:
     def test_a_failed_part_is_listed_and_the_others_count(self, phantoms: Path, tmp_path: Path) -> None:
         evaluation = run(phantoms, tmp_path, small_engines(reader=FailingReader(failure())))
         assert {(item.case_id, item.stage, item.code) for item in evaluation.failures} == {
-            (case, stage, "model-failed") for case in ("a", "b") for stage in ("reading", "reading_alone")
+            (case, stage, "model-failed") for case in ("a", "b") for stage in ("reading", "reading_alone", "report")
         }
         assert evaluation.figures["finding: any injury"]["AUROC"].rows == 0
         assert evaluation.figures["volume"]["bias"].rows == 2

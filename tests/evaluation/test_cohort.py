@@ -15,7 +15,14 @@ from trauma_api.evaluation.cohort import (
     volume_probability,
 )
 from trauma_api.evaluation.figures import all_figures, grades_of
-from trauma_api.evaluation.results import ReadingOutcome, StudyResult, TriageOutcome, VolumeOutcome
+from trauma_api.evaluation.results import (
+    ReadingOutcome,
+    ReportOutcome,
+    SentenceOutcome,
+    StudyResult,
+    TriageOutcome,
+    VolumeOutcome,
+)
 from trauma_api.evaluation.rsna_loss import groups_of
 
 HEALTHY = CaseTruth(
@@ -59,6 +66,14 @@ def result(case_id: str = "a", patient_id: str = "a", truth: CaseTruth = HEALTHY
         "reading": reading(),
         "reading_alone": reading(),
         "volume": VolumeOutcome(measured_ml=5.0, truth_ml=0.0, dice=None, threshold=0.5),
+        "report": ReportOutcome(
+            sentences=(
+                SentenceOutcome(outcome="as_written", reasons=()),
+                SentenceOutcome(outcome="replaced", reasons=("wrong-slot",)),
+            ),
+            texts=30,
+            missing={"text": 0, "PDF": 1},
+        ),
     }
     return StudyResult.model_validate(
         {
@@ -139,10 +154,22 @@ def test_grades_are_the_likeliest_assessed_ones() -> None:
 
 
 def test_nothing_measured_gives_figures_without_values() -> None:
-    sections = all_figures([patient(triage=None, reading=None, reading_alone=None, volume=None, slice_truth=None)])
+    sections = all_figures(
+        [patient(triage=None, reading=None, reading_alone=None, volume=None, report=None, slice_truth=None)]
+    )
     values = {name: figure.estimate.value for figures in sections.values() for name, figure in figures.items()}
     assert {name for name, value in values.items() if value is not None} == {
         "triage, median",
         "triage, 90th percentile",
     }
     assert all_figures([])["volume"]["bias"].estimate.value is None
+
+
+def test_the_report_tells_what_became_of_sentences_and_which_form_lacks_a_text() -> None:
+    figures = all_figures([patient()])["report"]
+    values = {name: figure.estimate.value for name, figure in figures.items()}
+    assert values["prose, as written"] == 0.5
+    assert values["prose, replaced"] == 0.5
+    assert values["prose, rewritten"] == 0
+    assert values["prose, failed for wrong-slot"] == 0.5
+    assert (values["texts that are not in the text"], values["texts that are not in the PDF"]) == (0, 1)

@@ -29,7 +29,16 @@ def journal(store: Store) -> BriefingJournal:
         vitals=None,
         clinical_context=None,
         parts=BriefingParts(triage=None, analysis=None, volume=None, report=None, session=None),
-        links=BriefingLinks(self_url="", events_url="", study_url="", session_url=None, questions_url=None),
+        links=BriefingLinks(
+            self_url="",
+            events_url="",
+            study_url="",
+            report_text_url="",
+            report_markdown_url="",
+            report_pdf_url="",
+            session_url=None,
+            questions_url=None,
+        ),
         notice=RESEARCH_NOTICE,
     )
     journal = BriefingJournal(briefing, store, "owner")

@@ -31,12 +31,13 @@ from trauma_api.evaluation.figure import (
     two_class_figure,
 )
 from trauma_api.evaluation.metrics import Floats
-from trauma_api.evaluation.results import AnswersResult, AskedQuestion, StudyResult
+from trauma_api.evaluation.results import AnswersResult, AskedQuestion, SentenceOutcome, StudyResult
 from trauma_api.evaluation.rsna_loss import group_loss, groups_of, rsna_loss
 from trauma_api.evaluation.triage_figures import triage_figures
 
 LARGE_FROM_ML = 20.0
 CLEAN_UP_TO_ML = 3.0
+OUTCOMES = ("as_written", "rewritten", "replaced", "left_out")
 
 
 def all_figures(patients: Sequence[Patient]) -> dict[str, Section]:
@@ -54,6 +55,7 @@ def all_figures(patients: Sequence[Patient]) -> dict[str, Section]:
         "volume": volume_figures(patients, counts),
         "ablation: any injury": ablation_figures(patients, ANY_INJURY, counts),
         "ablation: extravasation": ablation_figures(patients, EXTRAVASATION, counts),
+        "report": report_figures(patients, counts),
         "latency": latency_figures(patients, counts),
     }
 
@@ -203,6 +205,31 @@ def latency_figures(patients: Sequence[Patient], counts: Floats) -> Section:
     return figures
 
 
+def report_figures(patients: Sequence[Patient], counts: Floats) -> Section:
+    """What became of the sentences of the prose, by outcome and reason; and texts that a form of the report lacks."""
+    reports = [(index, study.report) for index, study in _studies(patients) if study.report is not None]
+    sentences = [(index, sentence) for index, report in reports for sentence in report.sentences]
+    figures = {f"prose, {name}": figure for name, figure in sentence_figures(sentences, counts).items()}
+    for form in sorted({form for _, report in reports for form in report.missing}):
+        over = counts[:, [index for index, report in reports if form in report.missing]]
+        lacking = np.array([report.missing[form] for _, report in reports if form in report.missing], np.float64)
+        figures[f"texts that are not in the {form}"] = plain_figure(mean_of(lacking), over)
+    return figures
+
+
+def sentence_figures(sentences: Sequence[tuple[int, SentenceOutcome]], counts: Floats) -> dict[str, Figure]:
+    """Shares of sentences by what became of them, and by why; each with whose it is."""
+    over = counts[:, [owner for owner, _ in sentences]]
+    figures: dict[str, Figure] = {}
+    for outcome in OUTCOMES if sentences else ():
+        share = np.array([one.outcome == outcome for _, one in sentences], np.float64)
+        figures[outcome.replace("_", " ")] = plain_figure(mean_of(share), over)
+    for reason in sorted({reason for _, one in sentences for reason in one.reasons}):
+        share = np.array([reason in one.reasons for _, one in sentences], np.float64)
+        figures[f"failed for {reason}"] = plain_figure(mean_of(share), over)
+    return figures
+
+
 def answer_sections(answers: Sequence[AnswersResult]) -> dict[str, Section]:
     """Share of right answers: of all, by turn and by fact. Failed ones count as wrong. No section without questions."""
     owners = sorted({item.patient_id for item in answers})
@@ -216,7 +243,11 @@ def answer_sections(answers: Sequence[AnswersResult]) -> dict[str, Section]:
         groups.setdefault("held-out wording" if question.held_out else "plain wording", []).append((owner, question))
     for fact in sorted({question.fact for _, question in asked}):
         groups[fact.replace("_", " ")] = [item for item in asked if item[1].fact == fact]
-    return {"answers": {f"right, {name}": _share_right(group, counts) for name, group in groups.items()}}
+    sentences = [(owner, sentence) for owner, question in asked for sentence in question.sentences]
+    return {
+        "answers": {f"right, {name}": _share_right(group, counts) for name, group in groups.items()},
+        "sentences of answers": sentence_figures(sentences, counts),
+    }
 
 
 def _share_right(asked: Sequence[tuple[int, AskedQuestion]], counts: Floats) -> Figure:

@@ -6,16 +6,15 @@ The truth of an answer is what the briefing found, as answers must repeat it; ho
 import random
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from trauma_api.container import Container
 from trauma_api.errors import TraumaAPIError
-from trauma_api.evaluation.results import AskedQuestion
+from trauma_api.evaluation.finished import finished_briefing
+from trauma_api.evaluation.results import AskedQuestion, SentenceOutcome
 from trauma_api.schemas.analysis import AnalysisResult, Findings
-from trauma_api.schemas.base import RESEARCH_NOTICE
-from trauma_api.schemas.briefings import AnalysisPart, Briefing, BriefingLinks, BriefingParts, VolumePart
+from trauma_api.schemas.report import ProseSentence
 from trauma_api.schemas.sessions import QuestionRequest
 from trauma_api.schemas.volume import VolumeResult
 from trauma_api.services.facts import collect_facts
@@ -181,9 +180,9 @@ async def ask(
     for number in range(conversations):
         held_out = (number % 2 == 0) == first
         session_id = uuid.uuid4().hex
-        await container.sessions.create(session_id, _briefing(study, reading, volume), on_sample=False)
+        await container.sessions.create(session_id, finished_briefing(study, reading, volume, None), on_sample=False)
         for turn, (fact, question) in enumerate(script(facts, f"{seed} {number}", held_out=held_out), start=1):
-            text, code = await _answer(container, session_id, question)
+            text, sentences, code = await _answer(container, session_id, question)
             right = code is None and is_right(text, expected[fact], interval)
             asked.append(
                 AskedQuestion(
@@ -195,6 +194,7 @@ async def ask(
                     answer=text,
                     expected=expected[fact].right,
                     right=right,
+                    sentences=outcomes_of(sentences),
                     failure_code=code,
                 )
             )
@@ -202,35 +202,15 @@ async def ask(
     return asked
 
 
-async def _answer(container: Container, session_id: str, question: str) -> tuple[str, str | None]:
+async def _answer(container: Container, session_id: str, question: str) -> tuple[str, list[ProseSentence], str | None]:
     try:
         running = await container.questions.ask(session_id, QuestionRequest(question=question))
     except TraumaAPIError as error:
-        return "", error.code
+        return "", [], error.code
     await running.ended.wait()
-    return running.answer.text, running.answer.failure_code
+    return running.answer.text, running.answer.sentences, running.answer.failure_code
 
 
-def _briefing(study: StoredStudy, reading: AnalysisResult, volume: VolumeResult) -> Briefing:
-    """A finished briefing with these results, which is what a session is opened on."""
-    now = datetime.now(UTC)
-    return Briefing(
-        briefing_id=uuid.uuid4().hex,
-        study_id=study.record.study_id,
-        status="done",
-        failure=None,
-        created_at=now,
-        started_at=now,
-        finished_at=now,
-        vitals=None,
-        clinical_context=None,
-        parts=BriefingParts(
-            triage=None,
-            analysis=AnalysisPart(status="done", failure=None, result=reading),
-            volume=VolumePart(status="done", failure=None, result=volume),
-            report=None,
-            session=None,
-        ),
-        links=BriefingLinks(self_url="", events_url="", study_url="", session_url=None, questions_url=None),
-        notice=RESEARCH_NOTICE,
-    )
+def outcomes_of(sentences: Iterable[ProseSentence]) -> tuple[SentenceOutcome, ...]:
+    """What is kept of checked sentences."""
+    return tuple(SentenceOutcome(outcome=one.outcome, reasons=tuple(one.reasons)) for one in sentences)

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trauma_api.evaluation.cases import Case, CaseTruth
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Changes when a kept result can no longer be read or compared."""
 
-Stage = Literal["ingest", "triage", "reading", "reading_alone", "volume"]
-Part = Literal["triage", "reading", "volume"]
-PARTS: tuple[Part, ...] = ("triage", "reading", "volume")
+Stage = Literal["ingest", "triage", "reading", "reading_alone", "volume", "report"]
+Part = Literal["triage", "reading", "volume", "report"]
+PARTS: tuple[Part, ...] = ("triage", "reading", "volume", "report")
 
 
 class _Strict(BaseModel):
@@ -48,6 +48,22 @@ class VolumeOutcome(_Strict):
     threshold: float
 
 
+class SentenceOutcome(_Strict):
+    """What became of a sentence that the model wrote, and why."""
+
+    outcome: str
+    reasons: tuple[str, ...]
+
+
+class ReportOutcome(_Strict):
+    """The sentences of a report's prose, and whether its texts stand letter for letter in each of its forms."""
+
+    sentences: tuple[SentenceOutcome, ...]
+    texts: int
+    missing: Mapping[str, int]
+    """By form (text, markdown, pdf): statements and sentences of the JSON that are not in it as they are."""
+
+
 class StageFailure(_Strict):
     """Which stage failed, and its error code."""
 
@@ -68,6 +84,7 @@ class StudyResult(_Strict):
     reading: ReadingOutcome | None
     reading_alone: ReadingOutcome | None
     volume: VolumeOutcome | None
+    report: ReportOutcome | None
     failures: tuple[StageFailure, ...]
     durations_s: Mapping[str, float]
 
@@ -89,6 +106,7 @@ class AskedQuestion(_Strict):
     answer: str
     expected: str
     right: bool
+    sentences: tuple[SentenceOutcome, ...]
     failure_code: str | None
 
 

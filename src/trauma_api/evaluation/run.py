@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 from trauma_api.container import Container
 from trauma_api.errors import TraumaAPIError
 from trauma_api.evaluation.cases import Case
+from trauma_api.evaluation.finished import finished_briefing
 from trauma_api.evaluation.labels import LabelsMismatchError, blood_truth, dice, instance_numbers, volume_ml
+from trauma_api.evaluation.report_check import made_up_vitals, report_outcome
 from trauma_api.evaluation.results import (
     Part,
     ReadingOutcome,
+    ReportOutcome,
     Stage,
     StageFailure,
     StudyResult,
@@ -59,6 +62,7 @@ class RanStudy:
     reading_alone: AnalysisResult | None = None
     volume: VolumeResult | None = None
     volume_outcome: VolumeOutcome | None = None
+    report_outcome: ReportOutcome | None = None
     slice_truth: tuple[bool | None, ...] | None = None
     failures: list[StageFailure] = field(default_factory=list)
     durations_s: dict[str, float] = field(default_factory=dict)
@@ -105,6 +109,18 @@ async def _run_parts(
         ran.volume = await _timed(ran, "volume", container.volume.run(stored))
         if ran.volume is not None:
             await _compare(container, case, ran, stored, ran.volume)
+    if "report" in options.parts and (ran.reading is not None or ran.volume is not None):
+        on_stage("report")
+        await _report(container, case, ran, stored)
+
+
+async def _report(container: Container, case: Case, ran: RanStudy, stored: StoredStudy) -> None:
+    findings, slices = (None, []) if ran.reading is None else (ran.reading.findings, ran.reading.slice_indices)
+    vitals = made_up_vitals(case.case_id)
+    report = await _timed(ran, "report", container.report.run(stored, findings, ran.volume, vitals, None, slices))
+    if report is not None:
+        briefing = finished_briefing(stored, ran.reading, ran.volume, report)
+        ran.report_outcome = await anyio.to_thread.run_sync(report_outcome, briefing, report)
 
 
 async def _read(container: Container, ran: RanStudy, stored: StoredStudy, *, ablation: bool) -> None:
@@ -202,6 +218,7 @@ def study_result(key: str, case: Case, ran: RanStudy) -> StudyResult:
         reading=None if ran.reading is None else _reading_outcome(ran.reading),
         reading_alone=None if ran.reading_alone is None else _reading_outcome(ran.reading_alone),
         volume=ran.volume_outcome,
+        report=ran.report_outcome,
         failures=tuple(ran.failures),
         durations_s=ran.durations_s,
     )

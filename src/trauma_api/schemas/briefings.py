@@ -89,6 +89,9 @@ class BriefingLinks(Schema):
     self_url: str
     events_url: str
     study_url: str
+    report_text_url: str = Field(description="409 until there is a report; so for the next two.")
+    report_markdown_url: str
+    report_pdf_url: str
     session_url: str | None
     questions_url: str | None
 

@@ -323,6 +323,9 @@ def _links(briefing_id: str, study_id: str, session_id: str | None) -> BriefingL
         self_url=f"/v1/briefings/{briefing_id}",
         events_url=f"/v1/briefings/{briefing_id}/events",
         study_url=f"/v1/studies/{study_id}",
+        report_text_url=f"/v1/briefings/{briefing_id}/report.txt",
+        report_markdown_url=f"/v1/briefings/{briefing_id}/report.md",
+        report_pdf_url=f"/v1/briefings/{briefing_id}/report.pdf",
         session_url=session_url,
         questions_url=None if session_url is None else f"{session_url}/questions",
     )

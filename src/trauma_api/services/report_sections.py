@@ -34,6 +34,7 @@ _NO_VOLUME = Statement(text="Hemorrhage volume: not available.", evidence=[])
 _OWN_WORDS = {
     "fast": "FAST",
     "abc_score": "ABC score",
+    "age_years": "age in years",
     "grade_i_ii": "AAST grade I or II",
     "grade_iii_iv": "AAST grade III or IV",
     "grade_v": "AAST grade V",
@@ -100,16 +101,20 @@ def _indication(facts: Facts, inputs: ReportInputs) -> list[Statement]:
     }
     statements = [_said(mechanism, inputs_evidence(["mechanism"]))]
     statements += [
-        _said(f"{_words(name)}: {_words(value)}.", inputs_evidence([name])) for name, value in others.items()
+        _said(f"{_words(name)}: {_value(value)}.", inputs_evidence([name])) for name, value in others.items()
     ]
     return statements
 
 
-def _words(value: object) -> str:
+def _words(name: str) -> str:
+    text = _OWN_WORDS.get(name, name.replace("_", " "))
+    return text[0].upper() + text[1:]
+
+
+def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    text = _OWN_WORDS.get(str(value), str(value).replace("_", " "))
-    return text[0].upper() + text[1:]
+    return _OWN_WORDS.get(str(value), str(value).replace("_", " "))
 
 
 def _status(hemodynamics: Hemodynamics) -> Statement:

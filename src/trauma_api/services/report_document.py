@@ -1,0 +1,85 @@
+"""A finished report as titled blocks of lines, from which text, Markdown and PDF are all made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from trauma_api.schemas.base import ModelProvenance
+from trauma_api.schemas.briefings import Briefing
+from trauma_api.schemas.report import ProseSentence, Recommendation, ReportResult
+
+TITLE = "Briefing on an abdominal trauma CT"
+_MARKS = {
+    "as_written": "Model",
+    "rewritten": "Model, second attempt",
+    "replaced": "In place of a sentence of the model",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line; ``url`` stands behind its text."""
+
+    text: str
+    kind: Literal["statement", "prose", "source", "note"] = "statement"
+    mark: str = ""
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A title and its lines."""
+
+    title: str
+    lines: tuple[Line, ...]
+
+
+def report_blocks(briefing: Briefing, report: ReportResult) -> tuple[Block, ...]:
+    """The sections in their order, then the sources of the recommendations, the models, and what to know of both."""
+    sections = [
+        Block(
+            section.name.replace("_", " ").capitalize(),
+            (*(Line(one.text) for one in section.statements), *_prose(section.prose or [])),
+        )
+        for section in report.sections
+    ]
+    after = [
+        Block("Sources of the recommendations", tuple(_source(one) for one in report.recommendations)),
+        Block("Models", tuple(Line(text, "note") for text in _models(briefing))),
+        Block("Warnings", tuple(Line(text, "note") for text in _warnings(briefing))),
+    ]
+    return tuple(block for block in (*sections, *after) if block.lines)
+
+
+def _prose(sentences: Sequence[ProseSentence]) -> list[Line]:
+    lines = [Line(one.text, "prose", _MARKS[one.outcome]) for one in sentences if one.outcome in _MARKS]
+    left_out = [one for one in sentences if one.outcome == "left_out"]
+    if left_out:
+        reasons = ", ".join(dict.fromkeys(reason for one in left_out for reason in one.reasons))
+        lines.append(Line(f"Sentences of the model that were left out: {len(left_out)} ({reasons}).", "note"))
+    return lines
+
+
+def _source(one: Recommendation) -> Line:
+    fired = ", ".join(one.inputs)
+    return Line(f"{one.id}: {one.guideline}. {one.citation}. {one.level}. Fired by {fired}.", "source", url=one.url)
+
+
+def _models(briefing: Briefing) -> list[str]:
+    used: dict[tuple[str, str], ModelProvenance] = {}
+    parts = briefing.parts
+    for part in (parts.triage, parts.analysis, parts.volume, parts.report):
+        for item in part.result.provenance if part is not None and part.result is not None else []:
+            used.setdefault((item.role, item.sha256), item)
+    return [
+        f"{item.role.capitalize()}: {item.checkpoint} ({item.architecture}), sha256 {item.sha256[:12]}, trained on "
+        f"{item.trained_on}. Adapter: {item.adapter or 'none'}. Ran on {item.device}, {item.dtype}."
+        for item in used.values()
+    ]
+
+
+def _warnings(briefing: Briefing) -> list[str]:
+    parts = briefing.parts
+    results = [part.result for part in (parts.triage, parts.analysis, parts.volume, parts.report) if part is not None]
+    told = {(one.code, one.detail): None for result in results if result is not None for one in result.warnings}
+    return [f"{code}: {detail}" for code, detail in told]

@@ -1,0 +1,141 @@
+"""A finished report as PDF: the report on the first page, key slices and what to know of them on the second."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from xml.sax.saxutils import escape
+
+from reportlab.lib.colors import Color, black
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.lib.units import mm
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import Flowable, Image, PageBreak, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
+
+from trauma_api.schemas.briefings import Briefing
+from trauma_api.schemas.report import ReportResult
+from trauma_api.services.report_document import TITLE, Block, Line, report_blocks
+
+PAGES = 2
+_FONT_SIZES = (9.0, 8.5, 8.0, 7.5, 7.0, 6.5)
+_MARGIN, _FOOT = 14 * mm, 14 * mm
+_PICTURE_SIDE = 78 * mm
+_LEAST_PICTURE_SIDE = 52 * mm
+_GREY = Color(0.35, 0.35, 0.35)
+_SECOND_PAGE = frozenset({"Technique", "Limits", "Sources of the recommendations", "Models", "Warnings"})
+
+
+@dataclass(frozen=True)
+class KeySlice:
+    """A slice to show: a PNG, and what stands below it."""
+
+    slice_index: int
+    png: bytes
+    caption: str
+
+
+def write_pdf(briefing: Briefing, report: ReportResult, slices: Sequence[KeySlice]) -> bytes:
+    """The PDF. Letters become smaller, and then pictures, until all is on two pages.
+
+    What does not fit at the smallest size goes on a third page: nothing is left out. The same arguments give the same
+    bytes.
+    """
+    blocks = report_blocks(briefing, report)
+    content, pages = b"", PAGES + 1
+    for side in (_PICTURE_SIDE, _LEAST_PICTURE_SIDE):
+        for size in _FONT_SIZES:
+            content, pages = _built(briefing, blocks, slices, size, side)
+            if pages <= PAGES:
+                return content
+    return content
+
+
+def _built(
+    briefing: Briefing, blocks: Sequence[Block], slices: Sequence[KeySlice], size: float, side: float
+) -> tuple[bytes, int]:
+    out = io.BytesIO()
+    document = SimpleDocTemplate(
+        out,
+        pagesize=A4,
+        leftMargin=_MARGIN,
+        rightMargin=_MARGIN,
+        topMargin=_MARGIN,
+        bottomMargin=_MARGIN + _FOOT,
+        title=TITLE,
+        author="trauma-api",
+        invariant=1,
+    )
+    story: list[Flowable] = [
+        Paragraph(TITLE, _style("title", size + 5)),
+        Paragraph(escape(f"Study {briefing.study_id}, briefing {briefing.briefing_id}"), _style("note", size)),
+        *_flowables([block for block in blocks if block.title not in _SECOND_PAGE], size),
+        PageBreak(),
+        *_pictures(slices, size, side),
+        *_flowables([block for block in blocks if block.title in _SECOND_PAGE], min(size, 7.5)),
+    ]
+    foot = partial(_foot, notice=briefing.notice)
+    document.build(story, onFirstPage=foot, onLaterPages=foot)
+    return out.getvalue(), document.page
+
+
+def _flowables(blocks: Sequence[Block], size: float) -> list[Flowable]:
+    made: list[Flowable] = []
+    for block in blocks:
+        made.append(Paragraph(escape(block.title), _style("heading", size + 1.5)))
+        made += [Paragraph(_marked_up(line), _style(line.kind, size), bulletText="-") for line in block.lines]
+    return made
+
+
+def _marked_up(line: Line) -> str:
+    text = escape(" ".join(line.text.split()))
+    if line.mark:
+        text = f"<i>{escape(line.mark)}:</i> {text}"
+    return f"{text} {escape(line.url)}" if line.url else text
+
+
+def _style(kind: str, size: float) -> ParagraphStyle:
+    bold = kind in ("title", "heading")
+    return ParagraphStyle(
+        kind,
+        fontName="Helvetica-Bold" if bold else "Helvetica",
+        fontSize=size,
+        leading=size * 1.22,
+        leftIndent=0 if bold else size,
+        bulletIndent=0,
+        bulletFontSize=size,
+        spaceBefore=size * 0.45 if kind == "heading" else 0,
+        spaceAfter=size * 0.15,
+        textColor=_GREY if kind in ("note", "source") else black,
+        splitLongWords=1,
+    )
+
+
+def _pictures(slices: Sequence[KeySlice], size: float, side: float) -> list[Flowable]:
+    if not slices:
+        return []
+    cells = [[_fitted(one.png, side), Paragraph(escape(one.caption), _style("note", size))] for one in slices]
+    rows = [cells[at : at + 2] for at in range(0, len(cells), 2)]
+    if len(rows[-1]) == 1:
+        rows[-1] = [*rows[-1], [Spacer(1, 1)]]
+    table = Table(rows, colWidths=[(A4[0] - 2 * _MARGIN) / 2] * 2)
+    table.hAlign = "LEFT"
+    table.setStyle(TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)]))
+    return [Paragraph("Key slices", _style("heading", size + 1.5)), table, Spacer(0, 2 * mm)]
+
+
+def _fitted(png: bytes, side: float) -> Image:
+    """The whole picture within a square."""
+    picture = Image(io.BytesIO(png))
+    scale = side / max(picture.imageWidth, picture.imageHeight)
+    picture.drawWidth, picture.drawHeight = picture.imageWidth * scale, picture.imageHeight * scale
+    picture.hAlign = "LEFT"
+    return picture
+
+
+def _foot(canvas: Canvas, document: Any, *, notice: str) -> None:
+    """The notice at the foot of each page."""
+    note = Paragraph(f"<b>{escape(notice)}</b> Page {document.page}.", _style("foot", 7.5))
+    _, height = note.wrap(A4[0] - 2 * _MARGIN, _FOOT)
+    note.drawOn(canvas, _MARGIN, _MARGIN + _FOOT - height - 3 * mm)
