@@ -90,6 +90,30 @@ class TestAnalyze:
         assert "2.4 mL" in ended.stdout
         assert "not a medical device" in " ".join(ended.stdout.replace("│", " ").split())
 
+    @pytest.mark.parametrize(
+        ("suffix", "begin"), [(".txt", b"Briefing on"), (".md", b"# Briefing"), (".pdf", b"%PDF-"), (".json", b"{")]
+    )
+    def test_the_report_is_written_in_the_form_that_its_name_asks_for(
+        self, tmp_path: Path, server_url: str, suffix: str, begin: bytes
+    ) -> None:
+        write_slices(tmp_path / "study", 3)
+        report = tmp_path / f"report{suffix}"
+        ended = invoke("analyze", str(tmp_path / "study"), "--server", server_url, "--report", str(report))
+        assert ended.exit_code == 0, ended.stderr
+        assert report.read_bytes().startswith(begin)
+
+    def test_a_report_in_another_form_is_a_misuse(self, tmp_path: Path) -> None:
+        ended = invoke("analyze", str(tmp_path), "--report", str(tmp_path / "report.docx"))
+        assert (ended.exit_code, ended.stderr) == (2, "--report takes a file that ends in .json, .txt, .md, .pdf.\n")
+
+    def test_a_report_that_cannot_be_written_is_one_sentence(self, tmp_path: Path, server_url: str) -> None:
+        write_slices(tmp_path / "study", 3)
+        nowhere = tmp_path / "nowhere" / "report.txt"
+        ended = invoke("analyze", str(tmp_path / "study"), "--server", server_url, "--report", str(nowhere))
+        assert ended.exit_code == 1
+        assert "The report cannot be written" in ended.stderr
+        assert NO_TRACEBACK not in ended.stderr
+
     @pytest.mark.parametrize("content", [b"a letter to the family", b""])
     def test_a_file_that_is_no_study_is_one_sentence(self, tmp_path: Path, server_url: str, content: bytes) -> None:
         path = tmp_path / "letter.txt"

@@ -29,9 +29,11 @@ from trauma_api.schemas.triage import TriageResult
 from trauma_api.schemas.volume import VolumeResult
 from trauma_api.services.analysis import FORM, AnalysisService
 from trauma_api.services.facts import Facts, collect_facts, fill_slots
+from trauma_api.services.faithfulness import check
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.ports import LocalGeneration, LocalSegmentation, LocalTriage
 from trauma_api.services.prompts import answer_turns
+from trauma_api.services.sentences import sentences_of
 from trauma_api.services.study_storage import StoredStudy, StudyStorage
 from trauma_api.services.triage import TriageService
 from trauma_api.services.volume import VolumeService
@@ -203,4 +205,5 @@ class TestReader:
         answer = engines.reader.generate(request)
         assert answer.finish_reason == "stop"
         assert f"{{{slot}}}" in answer.text
+        assert [check(sentence, facts).reasons for sentence in sentences_of(answer.text)] == [()]
         assert facts.slots[slot] in fill_slots(answer.text, facts.slots)

@@ -34,6 +34,14 @@ class Block:
     lines: tuple[Line, ...]
 
 
+@dataclass(frozen=True)
+class KeySlice:
+    """A slice to show: a PNG, and what stands below it."""
+
+    png: bytes
+    caption: str
+
+
 def report_blocks(briefing: Briefing, report: ReportResult) -> tuple[Block, ...]:
     """The sections in their order, then the sources of the recommendations, the models, and what to know of both."""
     sections = [

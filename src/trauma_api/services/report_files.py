@@ -1,7 +1,5 @@
 """The report of a briefing as a file: text, Markdown, PDF."""
 
-from functools import partial
-
 import anyio.to_thread
 
 from trauma_api.errors import ConflictError
@@ -9,6 +7,7 @@ from trauma_api.schemas.briefings import Briefing
 from trauma_api.schemas.report import ReportResult
 from trauma_api.services.briefings import BriefingService
 from trauma_api.services.facts import format_ml, slice_with_most_blood
+from trauma_api.services.report_document import KeySlice
 from trauma_api.services.report_text import markdown, plain_text
 from trauma_api.services.studies import StudyService
 
@@ -43,17 +42,14 @@ class ReportFileService:
 
     async def pdf(self, briefing_id: str) -> bytes:
         """PDF with key slices. Raises BriefingNotFoundError, ReportNotAvailableError, StudyNotFoundError."""
-        # Imported here: building the OpenAPI document must not load what draws pages.
-        from trauma_api.services.report_pdf import KeySlice, write_pdf
-
         briefing, report = await self._reported(briefing_id)
         shown: list[KeySlice] = []
         blood = _blood_by_slice(briefing)
         for index in key_slices(briefing):
             png = await self._studies.picture(briefing.study_id, index, "abdomen", overlay=blood is not None)
             held = "no hemorrhage mask" if blood is None else f"{format_ml(blood.get(index, 0.0))} of blood marked red"
-            shown.append(KeySlice(index, png, f"Slice {index}: {held}. Not for diagnosis."))
-        return await anyio.to_thread.run_sync(partial(write_pdf, briefing, report, shown))
+            shown.append(KeySlice(png, f"Slice {index}: {held}. Not for diagnosis."))
+        return await anyio.to_thread.run_sync(_drawn, briefing, report, shown)
 
     async def _reported(self, briefing_id: str) -> tuple[Briefing, ReportResult]:
         briefing = await self._briefings.wait(briefing_id, 0)
@@ -61,6 +57,13 @@ class ReportFileService:
         if part is None or part.result is None:
             raise ReportNotAvailableError
         return briefing, part.result
+
+
+def _drawn(briefing: Briefing, report: ReportResult, slices: list[KeySlice]) -> bytes:
+    # Imported here, in a thread: loading what draws pages looks for fonts on the disk.
+    from trauma_api.services.report_pdf import write_pdf
+
+    return write_pdf(briefing, report, slices)
 
 
 def key_slices(briefing: Briefing) -> list[int]:

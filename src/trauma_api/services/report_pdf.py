@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from xml.sax.saxutils import escape
@@ -16,7 +15,7 @@ from reportlab.platypus import Flowable, Image, PageBreak, Paragraph, SimpleDocT
 
 from trauma_api.schemas.briefings import Briefing
 from trauma_api.schemas.report import ReportResult
-from trauma_api.services.report_document import TITLE, Block, Line, report_blocks
+from trauma_api.services.report_document import TITLE, Block, KeySlice, Line, report_blocks
 
 PAGES = 2
 _FONT_SIZES = (9.0, 8.5, 8.0, 7.5, 7.0, 6.5)
@@ -25,15 +24,6 @@ _PICTURE_SIDE = 78 * mm
 _LEAST_PICTURE_SIDE = 52 * mm
 _GREY = Color(0.35, 0.35, 0.35)
 _SECOND_PAGE = frozenset({"Technique", "Limits", "Sources of the recommendations", "Models", "Warnings"})
-
-
-@dataclass(frozen=True)
-class KeySlice:
-    """A slice to show: a PNG, and what stands below it."""
-
-    slice_index: int
-    png: bytes
-    caption: str
 
 
 def write_pdf(briefing: Briefing, report: ReportResult, slices: Sequence[KeySlice]) -> bytes:
