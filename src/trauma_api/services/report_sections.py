@@ -14,7 +14,7 @@ from trauma_api.schemas.report import (
     SectionName,
     Statement,
 )
-from trauma_api.schemas.studies import SeriesInfo
+from trauma_api.schemas.studies import Coverage, SeriesInfo
 from trauma_api.schemas.volume import VolumeResult
 from trauma_api.services.evidence import evidence_of, inputs_evidence, slice_evidence
 from trauma_api.services.facts import Facts
@@ -158,10 +158,24 @@ def _technique(facts: Facts, inputs: ReportInputs) -> list[Statement]:
     chosen = next((series for series in inputs.study.record.series if series.selected), None)
     if chosen is not None:
         statements.insert(1, _said(_series(chosen, len(inputs.study.record.series)), _STUDY))
+    covered = _coverage(inputs.study.record.eligibility.coverage)
+    if covered is not None:
+        statements.append(_said(covered, _STUDY))
     if inputs.slices_read:
         listed = ", ".join(str(index) for index in inputs.slices_read)
         statements.append(_said(f"Slices read together, counted from 0: {listed}.", slice_evidence(inputs.slices_read)))
     return [*statements, _said(NOT_ASSESSED, _STUDY)]
+
+
+def _coverage(coverage: Coverage | None) -> str | None:
+    if coverage is None or coverage.first_abdomen_slice is None or coverage.abdomen_extent_mm is None:
+        return None
+    ends = {True: "included", False: "not included", None: "not known to be included"}
+    return (
+        f"The abdomen is seen on slices {coverage.first_abdomen_slice} to {coverage.last_abdomen_slice}, over "
+        f"{coverage.abdomen_extent_mm:.0f} mm; its top is {ends[coverage.top_included]}, its bottom "
+        f"{ends[coverage.bottom_included]}."
+    )
 
 
 def _series(series: SeriesInfo, count: int) -> str:
