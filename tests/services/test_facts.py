@@ -4,67 +4,13 @@ import pytest
 
 from trauma_api.schemas.analysis import (
     Findings,
-    HemoperitoneumFinding,
-    InjuryPatternFinding,
-    OrganFinding,
-    OrganGrade,
-    Presence,
-    PresenceFinding,
-    SeverityFinding,
 )
-from trauma_api.schemas.base import RESEARCH_NOTICE
 from trauma_api.schemas.patient import ClinicalContext, Vitals
-from trauma_api.schemas.volume import VolumeInterval, VolumeResult
+from trauma_api.schemas.volume import VolumeResult
 from trauma_api.services.facts import collect_facts, fill_slots, format_ml
 from trauma_api.services.study_storage import StoredStudy
 
 SLOTS = {"volume_ml": "123.4 mL", "gcs": "13"}
-
-
-def organ(value: OrganGrade, probability: float = 0.8) -> OrganFinding:
-    """A finding of a solid organ."""
-    return OrganFinding(value=value, probability=probability, probabilities={value: probability})
-
-
-def seen(value: Presence, probability: float = 0.8) -> PresenceFinding:
-    """A finding that is there or not."""
-    return PresenceFinding(value=value, probability=probability, probabilities={value: probability})
-
-
-@pytest.fixture
-def findings() -> Findings:
-    """A torn spleen."""
-    return Findings(
-        liver=organ("none"),
-        spleen=organ("high_grade", 0.914),
-        kidneys=organ("not_assessed"),
-        bowel_and_mesentery=seen("absent"),
-        active_extravasation=seen("present", 0.666),
-        hemoperitoneum=HemoperitoneumFinding(value="moderate", probability=0.5, probabilities={"moderate": 0.5}),
-        injury_pattern=InjuryPatternFinding(value="isolated_organ", probability=0.5, probabilities={}),
-        severity=SeverityFinding(value="severe", probability=0.5, probabilities={}),
-        bleeding_description="contrast beside the spleen",
-        differentials=[],
-    )
-
-
-@pytest.fixture
-def volume() -> VolumeResult:
-    """123.4 mL."""
-    return VolumeResult(
-        study_id="0" * 32,
-        volume_ml=123.4,
-        interval=VolumeInterval(low_ml=98.75, high_ml=150.0, method="thresholds"),
-        threshold=0.5,
-        risk_level="MODERATE",
-        risk_convention="convention",
-        spacing_zyx_mm=[5.0, 2.2, 2.2],
-        slices=[],
-        mask_url="",
-        provenance=[],
-        warnings=[],
-        notice=RESEARCH_NOTICE,
-    )
 
 
 class TestFillSlots:

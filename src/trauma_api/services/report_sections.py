@@ -214,6 +214,8 @@ def _recommendations(inputs: ReportInputs) -> list[Statement]:
     if inputs.needed:
         names = ", ".join(inputs.needed)
         statements.append(_said(f"No disposition is given, as these are unknown: {names}. Supply them.", []))
+    elif all(one.disposition is None for one in inputs.recommendations):
+        statements.append(_said("No row of the guidelines that could be read disposes of this patient.", []))
     return statements
 
 
