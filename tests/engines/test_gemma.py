@@ -26,7 +26,7 @@ LONG = tuple(range(10))
 
 def prefilled(reader: GemmaReader, turns: tuple[Turn, ...]) -> tuple[Any, ModelState]:
     inputs = reader._prompt(turns)
-    state = reader._prefill(inputs, lambda: False)
+    state = reader._prefill(GenerationRequest(turns, 1, use_adapter=False), inputs, lambda: False)
     assert state is not None
     return inputs, state
 

@@ -151,6 +151,9 @@ class GenerationRequest:
     use_adapter: bool
     form: JsonForm | None = None
     slots: tuple[str, ...] = ()
+    shared_text: str = ""
+    """The text of the turns up to which, pictures included, other requests will be the same; an engine may keep what it
+    made of it. What is written does not depend on it."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Decoding on a language model's own forward pass: a state that can be advanced, asked and forked."""
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
@@ -8,6 +7,7 @@ import torch
 from transformers import DynamicCache
 
 from trauma_api.engines.base import ContextFullError, EngineError
+from trauma_api.engines.prefixes import forked
 from trauma_api.engines.streaming import TextStream
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -27,6 +27,8 @@ class ModelState:
     def __init__(self, model: Any, cache: DynamicCache, logits: torch.Tensor) -> None:
         """``logits`` are those of the next token, (vocabulary,). Raises EngineError where they are not finite."""
         self._model, self._cache = model, cache
+        self.advanced: list[int] = []
+        """The tokens that were taken in since."""
         self._positions: int = model.config.get_text_config().max_position_embeddings
         self.logits = logits.float()
         if not bool(torch.isfinite(self.logits).all()):
@@ -35,16 +37,16 @@ class ModelState:
     def advance(self, tokens: Sequence[int]) -> None:
         """Take in the next tokens. Raises ContextFullError where the context is full."""
         self.logits = self._forward(tokens, self._cache, keep=1)[-1]
+        self.advanced += tokens
 
     def logits_after(self, tokens: Sequence[int]) -> torch.Tensor:
         """Logits of the token that would follow ``tokens``, (vocabulary,); the state stays as it is."""
-        return self._forward(tokens, self._fork(), keep=1)[-1] if tokens else self.logits
+        return self._forward(tokens, forked(self._cache), keep=1)[-1] if tokens else self.logits
 
-    def _fork(self) -> DynamicCache:
-        """Shares all tensors: a cache layer replaces its tensors when it grows and never writes into them."""
-        fork = copy.copy(self._cache)
-        fork.layers = [copy.copy(layer) for layer in self._cache.layers]
-        return fork
+    @property
+    def cache(self) -> DynamicCache:
+        """Keys and values of all tokens so far."""
+        return self._cache
 
     def _forward(self, tokens: Sequence[int], cache: DynamicCache, keep: int) -> torch.Tensor:
         if cache.get_seq_length() + len(tokens) > self._positions:

@@ -16,6 +16,7 @@ from trauma_api.engines.base import (
     ContextFullError,
     EngineError,
     EngineInfo,
+    EngineOutOfMemoryError,
     Generation,
     GenerationRequest,
     Turn,
@@ -31,11 +32,16 @@ from trauma_api.engines.device import (
     within_memory,
 )
 from trauma_api.engines.gemma_loading import Quantization, attach_adapter, load_model, load_processor
+from trauma_api.engines.prefixes import ByteBudget, Prefixes, picture_digest
 from trauma_api.engines.streaming import TextStream
 
 IMAGES_AT_ONCE = 4
 """Pictures that go through the vision tower together: 85 at 896 pixels would need gigabytes of activations."""
 
+KEPT_BYTES = 512 * 2**20
+"""Of what was made of pictures, and as many of prompts."""
+_UNSURE_TOKENS = 3
+"""At the end of what is shared, tokens that may depend on what follows."""
 _END_OF_TURN = "<end_of_turn>"
 _ROUND_TRIP = '{"liver":"low_grade","bowel_and_mesentery":"absent"}'
 
@@ -55,13 +61,24 @@ class GemmaReader:
     The adapter, where there is one, is on for a request with ``use_adapter`` and off for any other.
     """
 
-    def __init__(self, model: Any, processor: Any, info: EngineInfo, *, adapter: Any | None = None) -> None:
-        """``adapter`` is PEFT's handle on an adapter that was put into ``model``."""
+    def __init__(
+        self,
+        model: Any,
+        processor: Any,
+        info: EngineInfo,
+        *,
+        adapter: Any | None = None,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
+        """``adapter`` is PEFT's handle on an adapter that was put into ``model``; ``kept_bytes`` bounds what is kept of
+        pictures, and of prompts, each; 0 keeps nothing."""
         self._model, self._processor, self._info, self._adapter = model, processor, info, adapter
         self._tokenizer = processor.tokenizer
         self._stop_tokens = _stop_tokens(model, self._tokenizer)
         vocabulary = model.config.get_text_config().vocab_size
         self._grammars = Grammars(self._tokenizer, vocabulary, sorted(self._stop_tokens))
+        self._features: ByteBudget[tuple[bool, str], torch.Tensor] = ByteBudget(kept_bytes)
+        self._prefixes = Prefixes(kept_bytes)
 
     @classmethod
     def load(
@@ -102,7 +119,12 @@ class GemmaReader:
         ``max_new_tokens`` bounds prose. A form is always written to its end, which its schema bounds.
         Raises EngineError, and EngineOutOfMemoryError where the device's memory is full.
         """
-        return within_memory(lambda: self._generate(request, on_text, cancelled))
+        try:
+            return within_memory(lambda: self._generate(request, on_text, cancelled))
+        except EngineOutOfMemoryError:
+            self._features.clear()
+            self._prefixes.clear()
+            raise
 
     @torch.inference_mode()
     def _generate(
@@ -113,13 +135,14 @@ class GemmaReader:
         choices: dict[str, dict[str, float]] = {}
         finish: FinishReason = "cancelled"
         with self._adapter_for(request):
-            state = self._prefill(inputs, cancelled)
+            state = self._prefill(request, inputs, cancelled)
             if state is not None and request.form is not None:
                 guide = self._grammars.form(request.form)
                 finish, choices = fill_form(state, request.form, guide, stream, self._encode, cancelled)
             elif state is not None:
                 prose = self._grammars.prose(request.slots)
                 finish = write_prose(state, prose, stream, self._stop_tokens, request.max_new_tokens, cancelled)
+                self._keep_conversation(request, inputs, state)
         return Generation(
             text=stream.text,
             finish_reason=finish,
@@ -128,8 +151,11 @@ class GemmaReader:
             choice_probabilities=choices,
         )
 
+    def _adapter_on(self, request: GenerationRequest) -> bool:
+        return self._adapter is not None and request.use_adapter
+
     def _adapter_for(self, request: GenerationRequest) -> AbstractContextManager[None]:
-        if self._adapter is None or request.use_adapter:
+        if self._adapter is None or self._adapter_on(request):
             return nullcontext()
         switched_off: AbstractContextManager[None] = self._adapter.disable_adapter()
         return switched_off
@@ -162,34 +188,93 @@ class GemmaReader:
             else:
                 raise EngineError(f"A {turn.role} turn holds a picture; only a user's turn may.")
 
-    def _prefill(self, inputs: Any, cancelled: Callable[[], bool]) -> ModelState | None:
+    def _prefill(self, request: GenerationRequest, inputs: Any, cancelled: Callable[[], bool]) -> ModelState | None:
         """The state after the prompt; None when cancelled on the way."""
-        config = self._model.config.get_text_config()
-        tokens = inputs["input_ids"].to(self._model.device)
-        if tokens.shape[1] >= config.max_position_embeddings:
-            raise ContextFullError(
-                f"The prompt's {tokens.shape[1]} tokens do not fit the reader's {config.max_position_embeddings}."
-            )
-        features: list[torch.Tensor] = []
-        for pixels in inputs["pixel_values"].split(IMAGES_AT_ONCE) if "pixel_values" in inputs else ():
+        tokens: list[int] = inputs["input_ids"][0].tolist()
+        positions = self._model.config.get_text_config().max_position_embeddings
+        if len(tokens) >= positions:
+            raise ContextFullError(f"The prompt's {len(tokens)} tokens do not fit the reader's {positions}.")
+        pictures = _digests(request.turns)
+        known = self._prefixes.longest(self._adapter_on(request), pictures, tokens)
+        if known is not None:
+            count, cache = known
+            return self._go_on(cache, tokens[count:])
+        features = self._seen(request, inputs, pictures, cancelled)
+        if features is None or cancelled():
+            return None
+        shared = self._shared_tokens(request, tokens)
+        state = self._read(inputs, features, shared or len(tokens))
+        if not shared:
+            return state
+        self._prefixes.keep(self._adapter_on(request), pictures, tokens[:shared], state.cache)
+        return self._go_on(state.cache, tokens[shared:])
+
+    def _seen(
+        self, request: GenerationRequest, inputs: Any, pictures: tuple[str, ...], cancelled: Callable[[], bool]
+    ) -> list[torch.Tensor] | None:
+        """The tower's features of each picture, of those that it has seen from memory; None when cancelled."""
+        keys = [(self._adapter_on(request), digest) for digest in pictures]
+        known = {key: self._features.get(key) for key in keys}
+        new = [place for place, key in enumerate(keys) if known[key] is None]
+        for start in range(0, len(new), IMAGES_AT_ONCE):
             if cancelled():
                 return None
-            pixels_there = pixels.to(self._model.device, self._model.dtype)
-            features.append(self._model.get_image_features(pixel_values=pixels_there, return_dict=True).pooler_output)
-        if cancelled():
-            return None
+            places = new[start : start + IMAGES_AT_ONCE]
+            pixels = inputs["pixel_values"][places].to(self._model.device, self._model.dtype)
+            seen = self._model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
+            for place, one in zip(places, seen.unbind(), strict=True):
+                known[keys[place]] = one
+                self._features.put(keys[place], one, one.nbytes)
+        return [feature for key in keys if (feature := known[key]) is not None]
+
+    def _read(self, inputs: Any, features: list[torch.Tensor], count: int) -> ModelState:
+        """The state after the first ``count`` tokens, all pictures among them."""
         # a plain DynamicCache would keep all positions of the sliding layers
-        cache = DynamicCache(config=config)
+        cache = DynamicCache(config=self._model.config.get_text_config())
         output = self._model(
-            input_ids=tokens,
+            input_ids=inputs["input_ids"][:, :count].to(self._model.device),
             # without them the tokens of a picture do not see each other, and nothing complains
-            token_type_ids=inputs["token_type_ids"].to(self._model.device),
+            token_type_ids=inputs["token_type_ids"][:, :count].to(self._model.device),
             mm_encoder_outputs=_as_encoder_outputs(features),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         )
         return ModelState(self._model, cache, output.logits[0, -1])
+
+    def _go_on(self, cache: DynamicCache, tokens: list[int]) -> ModelState:
+        """The state after more tokens, none of which is of a picture."""
+        output = self._model(
+            input_ids=torch.tensor([tokens], device=self._model.device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return ModelState(self._model, cache, output.logits[0, -1])
+
+    def _shared_tokens(self, request: GenerationRequest, tokens: list[int]) -> int:
+        """How many tokens stand for what is shared; 0 where nothing is. Some too few rather than one too many."""
+        rendered = self._rendered(request.turns) if request.shared_text else ""
+        before, _, own = rendered.partition(request.shared_text) if request.shared_text else ("", "", "")
+        if not before or not own:
+            return 0
+        count = len(tokens) - len(self._encode(own)) - _UNSURE_TOKENS
+        image = self._tokenizer.convert_tokens_to_ids(self._tokenizer.image_token)
+        return count if count > 0 and image not in tokens[count:] else 0
+
+    def _rendered(self, turns: tuple[Turn, ...]) -> str:
+        text: str = self._processor.apply_chat_template(
+            [{"role": turn.role, "content": list(self._content(turn))} for turn in turns],
+            add_generation_prompt=True,
+            tokenize=False,
+        )
+        return text
+
+    def _keep_conversation(self, request: GenerationRequest, inputs: Any, state: ModelState) -> None:
+        """Keep the state after the answer, from which the next question of the conversation goes on."""
+        if request.shared_text:
+            tokens = [*inputs["input_ids"][0].tolist(), *state.advanced]
+            self._prefixes.keep(self._adapter_on(request), _digests(request.turns), tokens, state.cache)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False) if text else []
@@ -205,8 +290,12 @@ class GemmaReader:
             )
 
 
+def _digests(turns: tuple[Turn, ...]) -> tuple[str, ...]:
+    return tuple(picture_digest(part) for turn in turns for part in turn.parts if not isinstance(part, str))
+
+
 def _as_encoder_outputs(features: list[torch.Tensor]) -> dict[str, BaseModelOutputWithPooling] | None:
-    return {"image": BaseModelOutputWithPooling(pooler_output=torch.cat(features))} if features else None
+    return {"image": BaseModelOutputWithPooling(pooler_output=torch.stack(features))} if features else None
 
 
 def _stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

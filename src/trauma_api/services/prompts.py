@@ -67,6 +67,12 @@ def prose_turns(section: str, statements: Sequence[str], slots: Sequence[str]) -
     return Turn("system", (PROSE_INSTRUCTION,)), Turn("user", (text,))
 
 
+def answer_opening(statements: Sequence[str], slots: Sequence[str]) -> str:
+    """What stands between the slices and the first question, the same for every question on a study."""
+    facts = "\n".join(f"- {statement}" for statement in statements)
+    return f"Facts:\n{facts}\n{_slot_list(slots)}"
+
+
 def answer_turns(
     stack: ImageStack,
     slice_indices: Sequence[int],
@@ -76,8 +82,7 @@ def answer_turns(
     question: str,
 ) -> tuple[Turn, ...]:
     """Slices and facts first, so that every question on a study begins with the same tokens; then the conversation."""
-    facts = "\n".join(f"- {statement}" for statement in statements)
-    opening = f"Facts:\n{facts}\n{_slot_list(slots)}"
+    opening = answer_opening(statements, slots)
     asked = [*(past for past, _ in history), question]
     turns = [Turn("system", (ANSWER_INSTRUCTION,))]
     turns.append(Turn("user", tuple(_slices(stack, slice_indices, f"{opening}\n{_fenced(asked[0])}"))))

@@ -27,7 +27,7 @@ from trauma_api.services.checked_prose import ProseCheck
 from trauma_api.services.facts import Facts, collect_facts
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.ports import GenerationPort
-from trauma_api.services.prompts import answer_turns
+from trauma_api.services.prompts import answer_opening, answer_turns
 from trauma_api.services.provenance import caveats_of, provenance_of
 from trauma_api.services.retry import while_store_is_away
 from trauma_api.services.running_answer import RunningAnswer
@@ -171,6 +171,7 @@ class QuestionService:
                 max_new_tokens=self._answer_max_tokens,
                 use_adapter=False,
                 slots=tuple(slots),
+                shared_text=answer_opening(statements, slots) if on_text is not None else "",
             )
             return (await self._port.generate(request, on_text)).text
 

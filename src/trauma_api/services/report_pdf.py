@@ -2,7 +2,8 @@
 
 import io
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -10,6 +11,7 @@ from reportlab.lib.colors import Color, black
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
+from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Image, PageBreak, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
@@ -18,7 +20,9 @@ from trauma_api.schemas.report import ReportResult
 from trauma_api.services.report_document import TITLE, Block, KeySlice, Line, report_blocks
 
 PAGES = 2
-_FONT_SIZES = (9.0, 8.5, 8.0, 7.5, 7.0, 6.5)
+_FONT = "Helvetica"
+_FONT_SIZES = (9.0, 8.5, 8.0, 7.5, 7.0)
+_LEAST_FONT_SIZE = _FONT_SIZES[-1]
 _MARGIN, _FOOT = 14 * mm, 14 * mm
 _PICTURE_SIDE = 78 * mm
 _LEAST_PICTURE_SIDE = 52 * mm
@@ -26,25 +30,38 @@ _GREY = Color(0.35, 0.35, 0.35)
 _SECOND_PAGE = frozenset({"Technique", "Limits", "Sources of the recommendations", "Models", "Warnings"})
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """How large letters and pictures are, and whether the second page begins where the first one ends."""
+
+    size: float
+    side: float
+    flowing: bool = False
+
+
+_LAYOUTS = (
+    *(_Layout(size, side) for side in (_PICTURE_SIDE, _LEAST_PICTURE_SIDE) for size in _FONT_SIZES),
+    *(_Layout(_LEAST_FONT_SIZE, side, flowing=True) for side in (_PICTURE_SIDE, _LEAST_PICTURE_SIDE)),
+)
+
+
 def write_pdf(briefing: Briefing, report: ReportResult, slices: Sequence[KeySlice]) -> bytes:
     """The PDF. Letters become smaller, and then pictures, until all is on two pages.
 
-    What does not fit at the smallest size goes on a third page: nothing is left out. The same arguments give the same
-    bytes.
+    What does not fit on the first page at the smallest size goes on on the second, and then on further ones: nothing
+    is left out. The same arguments give the same bytes.
     """
     blocks = report_blocks(briefing, report)
-    content, pages = b"", PAGES + 1
-    for side in (_PICTURE_SIDE, _LEAST_PICTURE_SIDE):
-        for size in _FONT_SIZES:
-            content, pages = _built(briefing, blocks, slices, size, side)
-            if pages <= PAGES:
-                return content
+    # Tried without pictures, as writing those takes most of the time.
+    fitting = (one for one in _LAYOUTS if _built(briefing, blocks, slices, one, draft=True)[1] <= PAGES)
+    content, _ = _built(briefing, blocks, slices, next(fitting, _LAYOUTS[-1]))
     return content
 
 
 def _built(
-    briefing: Briefing, blocks: Sequence[Block], slices: Sequence[KeySlice], size: float, side: float
+    briefing: Briefing, blocks: Sequence[Block], slices: Sequence[KeySlice], layout: _Layout, *, draft: bool = False
 ) -> tuple[bytes, int]:
+    """The PDF and how many pages it has; a draft leaves the pictures blank."""
     out = io.BytesIO()
     document = SimpleDocTemplate(
         out,
@@ -57,12 +74,13 @@ def _built(
         author="trauma-api",
         invariant=1,
     )
+    size = layout.size
     story: list[Flowable] = [
         Paragraph(TITLE, _style("title", size + 5)),
         Paragraph(escape(f"Study {briefing.study_id}, briefing {briefing.briefing_id}"), _style("note", size)),
         *_flowables([block for block in blocks if block.title not in _SECOND_PAGE], size),
-        PageBreak(),
-        *_pictures(slices, size, side),
+        *([] if layout.flowing else [PageBreak()]),
+        *_pictures(slices, layout, draft=draft),
         *_flowables([block for block in blocks if block.title in _SECOND_PAGE], min(size, 7.5)),
     ]
     foot = partial(_foot, notice=briefing.notice)
@@ -79,17 +97,37 @@ def _flowables(blocks: Sequence[Block], size: float) -> list[Flowable]:
 
 
 def _marked_up(line: Line) -> str:
-    text = escape(" ".join(line.text.split()))
+    text = escape(showable(" ".join(line.text.split())))
     if line.mark:
         text = f"<i>{escape(line.mark)}:</i> {text}"
     return f"{text} {escape(line.url)}" if line.url else text
+
+
+def showable(text: str) -> str:
+    """The text; a character that the fonts lack is named by its code, where a page would show a black box."""
+    return "".join(one if one.isascii() and one.isprintable() else _named(one) for one in text)
+
+
+@cache
+def _named(character: str) -> str:
+    font = pdfmetrics.getFont(_FONT)
+    known = (_has(one.encName, character) for one in (font, *font.substitutionFonts))
+    return character if character.isprintable() and any(known) else f"[U+{ord(character):04X}]"
+
+
+def _has(encoding: str, character: str) -> bool:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _style(kind: str, size: float) -> ParagraphStyle:
     bold = kind in ("title", "heading")
     return ParagraphStyle(
         kind,
-        fontName="Helvetica-Bold" if bold else "Helvetica",
+        fontName=f"{_FONT}-Bold" if bold else _FONT,
         fontSize=size,
         leading=size * 1.22,
         leftIndent=0 if bold else size,
@@ -102,26 +140,27 @@ def _style(kind: str, size: float) -> ParagraphStyle:
     )
 
 
-def _pictures(slices: Sequence[KeySlice], size: float, side: float) -> list[Flowable]:
+def _pictures(slices: Sequence[KeySlice], layout: _Layout, *, draft: bool) -> list[Flowable]:
     if not slices:
         return []
-    cells = [[_fitted(one.png, side), Paragraph(escape(one.caption), _style("note", size))] for one in slices]
+    note = _style("note", layout.size)
+    cells = [[_fitted(one.png, layout.side, draft=draft), Paragraph(escape(one.caption), note)] for one in slices]
     rows = [cells[at : at + 2] for at in range(0, len(cells), 2)]
     if len(rows[-1]) == 1:
         rows[-1] = [*rows[-1], [Spacer(1, 1)]]
     table = Table(rows, colWidths=[(A4[0] - 2 * _MARGIN) / 2] * 2)
     table.hAlign = "LEFT"
     table.setStyle(TableStyle([("VALIGN", (0, 0), (-1, -1), "TOP"), ("LEFTPADDING", (0, 0), (-1, -1), 0)]))
-    return [Paragraph("Key slices", _style("heading", size + 1.5)), table, Spacer(0, 2 * mm)]
+    return [Paragraph("Key slices", _style("heading", layout.size + 1.5)), table, Spacer(0, 2 * mm)]
 
 
-def _fitted(png: bytes, side: float) -> Image:
-    """The whole picture within a square."""
+def _fitted(png: bytes, side: float, *, draft: bool) -> Flowable:
+    """The whole picture within a square; of a draft, its place."""
     picture = Image(io.BytesIO(png))
     scale = side / max(picture.imageWidth, picture.imageHeight)
     picture.drawWidth, picture.drawHeight = picture.imageWidth * scale, picture.imageHeight * scale
     picture.hAlign = "LEFT"
-    return picture
+    return Spacer(picture.drawWidth, picture.drawHeight) if draft else picture
 
 
 def _foot(canvas: Canvas, document: Any, *, notice: str) -> None:

@@ -6,7 +6,9 @@ from trauma_api.schemas.briefings import Briefing
 from trauma_api.schemas.report import ReportResult
 from trauma_api.services.report_document import TITLE, Line, report_blocks
 
-_MARKUP = re.compile(r"([\\`*_\[\]<>|#~&])")
+# Besides what is markup anywhere: what many readers turn into a link or a formula, and what opens a list or a heading.
+_MARKUP = re.compile(r"[\\`*_\[\]<>|#~&@$]|:(?=//)|(?<=www)\.|^[-+=]", re.IGNORECASE)
+_NUMBERED = re.compile(r"^(\d+)(?=[.)])")
 
 
 def plain_text(briefing: Briefing, report: ReportResult) -> str:
@@ -18,7 +20,8 @@ def plain_text(briefing: Briefing, report: ReportResult) -> str:
 
 
 def _plain(line: Line) -> str:
-    marked = f"{line.mark}: {line.text}" if line.mark else line.text
+    text = " ".join(line.text.split())
+    marked = f"{line.mark}: {text}" if line.mark else text
     return f"{marked} {line.url}" if line.url else marked
 
 
@@ -38,4 +41,4 @@ def _marked_up(line: Line) -> str:
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
-    return _MARKUP.sub(r"\\\1", " ".join(text.split()))
+    return _NUMBERED.sub(r"\1\\", _MARKUP.sub(r"\\\g<0>", " ".join(text.split())))
