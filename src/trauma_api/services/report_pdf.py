@@ -24,8 +24,7 @@ _FONT = "Helvetica"
 _FONT_SIZES = (9.0, 8.5, 8.0, 7.5, 7.0)
 _LEAST_FONT_SIZE = _FONT_SIZES[-1]
 _MARGIN, _FOOT = 14 * mm, 14 * mm
-_PICTURE_SIDE = 78 * mm
-_LEAST_PICTURE_SIDE = 52 * mm
+_PICTURE_SIDES = (78 * mm, 69 * mm, 60 * mm, 52 * mm)
 _GREY = Color(0.35, 0.35, 0.35)
 _SECOND_PAGE = frozenset({"Technique", "Limits", "Sources of the recommendations", "Models", "Warnings"})
 
@@ -40,13 +39,13 @@ class _Layout:
 
 
 _LAYOUTS = (
-    *(_Layout(size, side) for side in (_PICTURE_SIDE, _LEAST_PICTURE_SIDE) for size in _FONT_SIZES),
-    *(_Layout(_LEAST_FONT_SIZE, side, flowing=True) for side in (_PICTURE_SIDE, _LEAST_PICTURE_SIDE)),
+    *(_Layout(size, side) for size in _FONT_SIZES for side in _PICTURE_SIDES),
+    *(_Layout(_LEAST_FONT_SIZE, side, flowing=True) for side in _PICTURE_SIDES),
 )
 
 
 def write_pdf(briefing: Briefing, report: ReportResult, slices: Sequence[KeySlice]) -> bytes:
-    """The PDF. Letters become smaller, and then pictures, until all is on two pages.
+    """The PDF. Pictures become smaller, and then letters, until all is on two pages.
 
     What does not fit on the first page at the smallest size goes on on the second, and then on further ones: nothing
     is left out. The same arguments give the same bytes.
