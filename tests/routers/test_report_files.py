@@ -13,6 +13,7 @@ import pytest
 from tests.support.engines import FailingReader, ScriptedReader, failure, small_engines
 from tests.support.problems import problem_in
 from tests.support.quick import quick_service
+from tests.support.service import RunningService
 from tests.support.studies import upload_slices
 from trauma_api.schemas.briefings import Briefing
 from trauma_api.schemas.report import ProseSentence, Statement
@@ -105,6 +106,26 @@ class TestForms:
     def test_the_same_briefing_gives_the_same_bytes(self, client: httpx.Client, briefing: Briefing) -> None:
         first, second = (client.get(briefing.links.report_pdf_url).content for _ in range(2))
         assert first == second
+
+
+class TestShippedCheckpoints:
+    def test_the_report_of_the_sample_is_the_same_in_each_form(self, service: RunningService) -> None:
+        with httpx.Client(base_url=service.url, timeout=120) as client:
+            sent = {"study_id": "sample", **BODY}
+            briefing = Briefing.model_validate(client.post("/v1/briefings", json=sent).json())
+            links = briefing.links
+            while not briefing.is_final:
+                briefing = Briefing.model_validate(client.get(links.self_url, params={"wait": 60}).json())
+            assert briefing.status == "done"
+            text, marked, pdf = (
+                client.get(url).raise_for_status()
+                for url in (links.report_text_url, links.report_markdown_url, links.report_pdf_url)
+            )
+        forms = [bare(text.text), bare(re.sub(r"\\(.)", r"\1", marked.text)), bare("".join(pages_of(pdf.content)))]
+        assert [[said for said in texts_of(briefing) if bare(said) not in form] for form in forms] == [[], [], []]
+        document = pypdfium2.PdfDocument(pdf.content)
+        assert len(document) == 2
+        assert len(list(document[1].get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE]))) == 4
 
 
 class TestWithout:

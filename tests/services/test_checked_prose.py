@@ -77,6 +77,10 @@ class TestCheckedProse:
         assert sentence.reasons == ["unsupported-statement"]
         assert author.asked == []
 
+    async def test_that_nothing_can_be_told_is_no_sentence_of_a_report(self) -> None:
+        said = await checked_prose(f"{NOT_DERIVABLE} Liver: {{liver}}.", FACTS, SLICES, Author())
+        assert [one.outcome for one in said] == ["left_out", "as_written"]
+
     async def test_the_order_is_kept(self) -> None:
         text = "The volume is {volume_ml}. The liver is torn. Spleen: {spleen}."
         said = await checked_prose(text, FACTS, SLICES, Author())

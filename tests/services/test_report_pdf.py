@@ -133,7 +133,7 @@ class TestText:
         assert bare(f"-{markup}-Model:{markup}") in "".join(texts(printed(report)))
 
     def test_characters_that_a_font_has_are_shown(self) -> None:
-        said = "Größe ≥ 5 µm, Δ ± β, 48° “quoted”"
+        said = "Größe ≥ 5 µm, π ± β, 48° “quoted”"
         assert bare(said) in "".join(texts(printed(report_of(section("findings", said)))))
 
     def test_a_character_that_no_font_has_is_named(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 from trauma_api.guidelines.case import needed
 from trauma_api.schemas.analysis import Findings
 from trauma_api.schemas.patient import ClinicalContext, Vitals
-from trauma_api.schemas.report import Statement
+from trauma_api.schemas.report import SectionName, Statement
 from trauma_api.schemas.volume import VolumeResult
 from trauma_api.services.facts import collect_facts
 from trauma_api.services.recommendations import case_of, hemodynamics_of, physiology_of, recommendations_for
@@ -24,7 +24,7 @@ def sections(
     volume: VolumeResult | None,
     vitals: Vitals | None = VITALS,
     context: ClinicalContext | None = STABLE,
-) -> dict[str, list[Statement]]:
+) -> dict[SectionName, list[Statement]]:
     """All sections."""
     case = case_of(findings, context, vitals)
     inputs = ReportInputs(
@@ -39,7 +39,7 @@ def sections(
         needed=needed(case),
     )
     facts = collect_facts(study, findings, volume, vitals, context)
-    return {**report_statements(facts, inputs)}
+    return report_statements(facts, inputs)
 
 
 def said(statements: list[Statement]) -> str:

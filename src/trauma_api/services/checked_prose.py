@@ -1,7 +1,7 @@
 """What the model wrote, by sentence: shown where it passes the check, else written anew once, else replaced."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trauma_api.schemas.report import ProseSentence
 from trauma_api.services.evidence import evidence_of
@@ -90,5 +90,8 @@ async def checked_prose(text: str, facts: Facts, slices_read: Sequence[int], rew
     """All sentences of a text that is complete."""
     checks = ProseCheck(facts, slices_read)
     for sentence in sentences_of(text):
-        await checks.settle(sentence, checks.verdict(sentence), rewrite)
+        verdict = checks.verdict(sentence)
+        # right as an answer, and no sentence of a report, whose facts are there
+        unasked = replace(verdict, reasons=("unsupported-statement",)) if sentence == NOT_DERIVABLE else verdict
+        await checks.settle(sentence, unasked, rewrite)
     return [one.shown for one in checks.released]

@@ -22,9 +22,8 @@ from trauma_api.services.report_document import TITLE, Block, KeySlice, Line, re
 PAGES = 2
 _FONT = "Helvetica"
 _FONT_SIZES = (9.0, 8.5, 8.0, 7.5, 7.0)
-_LEAST_FONT_SIZE = _FONT_SIZES[-1]
 _MARGIN, _FOOT = 14 * mm, 14 * mm
-_PICTURE_SIDES = (78 * mm, 69 * mm, 60 * mm, 52 * mm)
+_PICTURE_SIDES = tuple(side * mm for side in (78, 72, 66, 61, 56, 52))
 _GREY = Color(0.35, 0.35, 0.35)
 _SECOND_PAGE = frozenset({"Technique", "Limits", "Sources of the recommendations", "Models", "Warnings"})
 
@@ -38,10 +37,65 @@ class _Layout:
     flowing: bool = False
 
 
-_LAYOUTS = (
-    *(_Layout(size, side) for size in _FONT_SIZES for side in _PICTURE_SIDES),
-    *(_Layout(_LEAST_FONT_SIZE, side, flowing=True) for side in _PICTURE_SIDES),
-)
+class _Report:
+    """A report that can be laid out. Drafts leave pictures blank, as writing those takes most of the time."""
+
+    def __init__(self, briefing: Briefing, report: ReportResult, slices: Sequence[KeySlice]) -> None:
+        self._briefing = briefing
+        self._blocks = report_blocks(briefing, report)
+        self._slices = slices
+
+    def layout(self) -> _Layout:
+        """The largest letters that fit, and with those the largest pictures."""
+        for size in _FONT_SIZES:
+            if self._pages(self._first(size)) > 1:
+                continue
+            for side in _PICTURE_SIDES:
+                layout = _Layout(size, side)
+                if self._pages(self._second(layout, draft=True)) <= 1:
+                    return layout
+        flowing = [_Layout(_FONT_SIZES[-1], side, flowing=True) for side in _PICTURE_SIDES]
+        return next((one for one in flowing if self._pages(self._story(one, draft=True)) <= PAGES), flowing[-1])
+
+    def pdf(self, layout: _Layout) -> bytes:
+        """The PDF, pictures and all."""
+        return self._built(self._story(layout, draft=False))[0]
+
+    def _story(self, layout: _Layout, *, draft: bool) -> list[Flowable]:
+        between = [] if layout.flowing else [PageBreak()]
+        return [*self._first(layout.size), *between, *self._second(layout, draft=draft)]
+
+    def _first(self, size: float) -> list[Flowable]:
+        named = f"Study {self._briefing.study_id}, briefing {self._briefing.briefing_id}"
+        return [
+            Paragraph(TITLE, _style("title", size + 5)),
+            Paragraph(escape(named), _style("note", size)),
+            *_flowables([block for block in self._blocks if block.title not in _SECOND_PAGE], size),
+        ]
+
+    def _second(self, layout: _Layout, *, draft: bool) -> list[Flowable]:
+        blocks = [block for block in self._blocks if block.title in _SECOND_PAGE]
+        return [*_pictures(self._slices, layout, draft=draft), *_flowables(blocks, min(layout.size, 7.5))]
+
+    def _pages(self, story: list[Flowable]) -> int:
+        return self._built(story)[1]
+
+    def _built(self, story: list[Flowable]) -> tuple[bytes, int]:
+        out = io.BytesIO()
+        document = SimpleDocTemplate(
+            out,
+            pagesize=A4,
+            leftMargin=_MARGIN,
+            rightMargin=_MARGIN,
+            topMargin=_MARGIN,
+            bottomMargin=_MARGIN + _FOOT,
+            title=TITLE,
+            author="trauma-api",
+            invariant=1,
+        )
+        foot = partial(_foot, notice=self._briefing.notice)
+        document.build(story, onFirstPage=foot, onLaterPages=foot)
+        return out.getvalue(), document.page
 
 
 def write_pdf(briefing: Briefing, report: ReportResult, slices: Sequence[KeySlice]) -> bytes:
@@ -50,41 +104,8 @@ def write_pdf(briefing: Briefing, report: ReportResult, slices: Sequence[KeySlic
     What does not fit on the first page at the smallest size goes on on the second, and then on further ones: nothing
     is left out. The same arguments give the same bytes.
     """
-    blocks = report_blocks(briefing, report)
-    # Tried without pictures, as writing those takes most of the time.
-    fitting = (one for one in _LAYOUTS if _built(briefing, blocks, slices, one, draft=True)[1] <= PAGES)
-    content, _ = _built(briefing, blocks, slices, next(fitting, _LAYOUTS[-1]))
-    return content
-
-
-def _built(
-    briefing: Briefing, blocks: Sequence[Block], slices: Sequence[KeySlice], layout: _Layout, *, draft: bool = False
-) -> tuple[bytes, int]:
-    """The PDF and how many pages it has; a draft leaves the pictures blank."""
-    out = io.BytesIO()
-    document = SimpleDocTemplate(
-        out,
-        pagesize=A4,
-        leftMargin=_MARGIN,
-        rightMargin=_MARGIN,
-        topMargin=_MARGIN,
-        bottomMargin=_MARGIN + _FOOT,
-        title=TITLE,
-        author="trauma-api",
-        invariant=1,
-    )
-    size = layout.size
-    story: list[Flowable] = [
-        Paragraph(TITLE, _style("title", size + 5)),
-        Paragraph(escape(f"Study {briefing.study_id}, briefing {briefing.briefing_id}"), _style("note", size)),
-        *_flowables([block for block in blocks if block.title not in _SECOND_PAGE], size),
-        *([] if layout.flowing else [PageBreak()]),
-        *_pictures(slices, layout, draft=draft),
-        *_flowables([block for block in blocks if block.title in _SECOND_PAGE], min(size, 7.5)),
-    ]
-    foot = partial(_foot, notice=briefing.notice)
-    document.build(story, onFirstPage=foot, onLaterPages=foot)
-    return out.getvalue(), document.page
+    laid_out = _Report(briefing, report, slices)
+    return laid_out.pdf(laid_out.layout())
 
 
 def _flowables(blocks: Sequence[Block], size: float) -> list[Flowable]:
