@@ -13,8 +13,9 @@ from trauma_api.guidelines.row import Condition, Row
 from trauma_api.guidelines.rows import ROWS
 
 VALUES: dict[str, tuple[str, ...]] = {name: get_args(hint) for name, hint in get_type_hints(Case).items()}
-CONDITIONS = [(row, condition) for row in ROWS for condition in row.any_of]
-EXCEPTIONS = [(row, condition) for row in ROWS for condition in row.unless]
+CONFIRMED = [row for row in ROWS if row.confirmed]
+CONDITIONS = [(row, condition) for row in CONFIRMED for condition in row.any_of]
+EXCEPTIONS = [(row, condition) for row in CONFIRMED for condition in row.unless]
 
 
 UNSTABLE = {"hemodynamic_status": "unstable", "peritonitis": "absent", "mechanism": "blunt"}
@@ -51,6 +52,12 @@ class TestTable:
         assert row.source.citation
         assert "REBOA" not in row.statement
         assert " mL" not in row.statement
+
+    @pytest.mark.parametrize("row", [row for row in ROWS if not row.confirmed], ids=lambda row: row.id)
+    def test_a_row_that_was_not_confirmed_never_fires(self, row: Row) -> None:
+        for condition in row.any_of:
+            assert all(row.id not in ids(one) for one in walk(condition))
+            assert all(applies(replace(row, confirmed=True), one) for one in walk(condition))
 
     @pytest.mark.parametrize(("row", "condition"), CONDITIONS + EXCEPTIONS)
     def test_each_condition_names_inputs_and_values_that_there_are(self, row: Row, condition: Condition) -> None:

@@ -24,8 +24,12 @@ def holds(condition: Condition, case: Case) -> bool:
 
 
 def applies(row: Row, case: Case) -> bool:
-    """Whether the row fires: a condition of it holds, and no exception does."""
-    return any(holds(one, case) for one in row.any_of) and not any(holds(one, case) for one in row.unless)
+    """Whether the row fires: it is confirmed, a condition of it holds, and no exception does."""
+    return (
+        row.confirmed
+        and any(holds(one, case) for one in row.any_of)
+        and not any(holds(one, case) for one in row.unless)
+    )
 
 
 def fired_rows(case: Case) -> tuple[Fired, ...]:

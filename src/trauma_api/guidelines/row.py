@@ -24,6 +24,8 @@ class Row:
     any_of: tuple[Condition, ...]
     disposition: Disposition | None = None
     unless: tuple[Condition, ...] = ()
+    confirmed: bool = True
+    """Whether statement and level were read at the source. A row that is not never fires."""
 
 
 def when(**inputs: str) -> Condition:

@@ -1,7 +1,7 @@
 """The recommendations as data, in the order in which they are told: physiology before CT findings.
 
-Rows whose wording could not be read at a source are not here. Statements are in this project's words. Nothing is keyed
-on millilitres.
+Rows whose wording could not be read at a source stand last and never fire. Statements are in this project's words.
+Nothing is keyed on millilitres.
 """
 
 from trauma_api.guidelines.row import Row
@@ -9,6 +9,7 @@ from trauma_api.guidelines.rows_bowel_pancreas import BOWEL_AND_PANCREAS_ROWS
 from trauma_api.guidelines.rows_physiology import PHYSIOLOGY_ROWS
 from trauma_api.guidelines.rows_reading import READING_ROWS
 from trauma_api.guidelines.rows_stable import BLEEDING_ROWS, NONOPERATIVE_ROWS
+from trauma_api.guidelines.rows_unconfirmed import UNCONFIRMED_ROWS
 
 ROWS: tuple[Row, ...] = (
     *PHYSIOLOGY_ROWS,
@@ -16,4 +17,5 @@ ROWS: tuple[Row, ...] = (
     *BLEEDING_ROWS,
     *NONOPERATIVE_ROWS,
     *READING_ROWS,
+    *UNCONFIRMED_ROWS,
 )

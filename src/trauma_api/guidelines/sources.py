@@ -17,6 +17,11 @@ EAST_SPLEEN_2012 = Source(
     "Stassen NA et al. J Trauma Acute Care Surg 2012;73(5 Suppl 4)",
     "https://www.east.org/mobile/practice-management-guideline/95",
 )
+EAST_RENAL_2023 = Source(
+    "EAST: management of adult renal trauma, 2023",
+    "BMC Surg 2023;23:22, doi 10.1186/s12893-023-01914-x",
+    "https://bmcsurg.biomedcentral.com/articles/10.1186/s12893-023-01914-x",
+)
 EAST_LIVER_2012 = Source(
     "EAST: nonoperative management of blunt hepatic injury, 2012",
     "Stassen NA et al. J Trauma Acute Care Surg 2012;73(5 Suppl 4):S288-S293, doi 10.1097/TA.0b013e318270160d",
