@@ -38,7 +38,7 @@ from trauma_api.engines.streaming import TextStream
 IMAGES_AT_ONCE = 4
 """Pictures that go through the vision tower together: 85 at 896 pixels would need gigabytes of activations."""
 
-KEPT_BYTES = 512 * 2**20
+KEPT_BYTES_ON_CPU, KEPT_SHARE_OF_DEVICE = 128 * 2**20, 1 / 8
 """Of what was made of pictures, and as many of prompts."""
 _UNSURE_TOKENS = 3
 """At the end of what is shared, tokens that may depend on what follows."""
@@ -68,15 +68,18 @@ class GemmaReader:
         info: EngineInfo,
         *,
         adapter: Any | None = None,
-        kept_bytes: int = KEPT_BYTES,
+        kept_bytes: int | None = None,
     ) -> None:
         """``adapter`` is PEFT's handle on an adapter that was put into ``model``; ``kept_bytes`` bounds what is kept of
-        pictures, and of prompts, each; 0 keeps nothing."""
+        pictures, and of prompts, each; 0 keeps nothing, None goes by the device's memory."""
         self._model, self._processor, self._info, self._adapter = model, processor, info, adapter
         self._tokenizer = processor.tokenizer
         self._stop_tokens = _stop_tokens(model, self._tokenizer)
         vocabulary = model.config.get_text_config().vocab_size
         self._grammars = Grammars(self._tokenizer, vocabulary, sorted(self._stop_tokens))
+        memory = info.device_memory_bytes
+        by_device = KEPT_BYTES_ON_CPU if memory is None else int(memory * KEPT_SHARE_OF_DEVICE)
+        kept_bytes = by_device if kept_bytes is None else kept_bytes
         self._features: ByteBudget[tuple[bool, str], torch.Tensor] = ByteBudget(kept_bytes)
         self._prefixes = Prefixes(kept_bytes)
 
