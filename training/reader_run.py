@@ -35,6 +35,12 @@ class Progress(NamedTuple):
     elapsed_s: float = 0.0
 
 
+def start_folder(other: Path) -> Path:
+    """Where a run has what it began with, tokenizer and configuration; a checkpoint is that itself."""
+    start = other / "start"
+    return start if start.is_dir() else other
+
+
 def start_model(model: Any) -> None:
     """A start from which copying is learnt in minutes, where the default one does not learn it at all."""
     for name, weight in model.model.language_model.named_parameters():
@@ -182,7 +188,7 @@ class Run:
 
     def start_from(self, other: Path) -> None:
         """Begin with the weights of a checkpoint, or the averaged ones of a run, whose tokenizer must be the same."""
-        start = other / "start" if (other / "start").is_dir() else other
+        start = start_folder(other)
         mine, theirs = (folder / "tokenizer.json" for folder in (self.folder / "start", start))
         if mine.read_bytes() != theirs.read_bytes():
             raise ValueError(f"the tokenizer of {other} is another one; start it again")

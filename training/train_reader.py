@@ -32,7 +32,7 @@ from reader_data import (
     no_view,
     write_features,
 )
-from reader_run import Progress, Run
+from reader_run import Progress, Run, start_folder
 from reader_text import conversation, prose, reading, seeded
 from reader_validation import check_export, choose_temperature, validate_answers, validate_reading
 from trauma_api.engines.checkpoints import Metadata
@@ -220,14 +220,6 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def tokenizer_of(start_from: Path | None) -> Path | None:
-    """Of a run or a checkpoint."""
-    if start_from is None:
-        return None
-    start = start_from / "start"
-    return (start if start.is_dir() else start_from) / "tokenizer.json"
-
-
 def main() -> None:
     arguments = parse_arguments()
     silence_libraries()
@@ -236,7 +228,8 @@ def main() -> None:
         make_features(arguments)
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
-    run = Run(arguments.out, arguments.rate, arguments.seed, tokenizer_of(arguments.start_from))
+    known = None if arguments.start_from is None else start_folder(arguments.start_from) / "tokenizer.json"
+    run = Run(arguments.out, arguments.rate, arguments.seed, known)
     if arguments.resume:
         run.load()
     elif run.has_state:

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from trauma_api.schemas.base import Caveat, ModelProvenance
+from trauma_api.schemas.base import Caveat
 from trauma_api.schemas.briefings import Briefing, BriefingEvent, PartFailure
 from trauma_api.schemas.studies import Study
 
@@ -121,7 +121,7 @@ def _provenance(briefing: Briefing) -> Table:
     table = Table(
         "Model", "Checkpoint", "Trained on", "sha256", "On", "Seconds", title="Provenance", title_justify="left"
     )
-    for step, item in _used_models(briefing):
+    for step, item in ((step, item) for step, result in briefing.parts.results.items() for item in result.provenance):
         table.add_row(
             f"{item.role} ({step})",
             item.checkpoint,
@@ -133,21 +133,9 @@ def _provenance(briefing: Briefing) -> Table:
     return table
 
 
-def _used_models(briefing: Briefing) -> list[tuple[str, ModelProvenance]]:
-    parts = briefing.parts
-    named = (("triage", parts.triage), ("reading", parts.analysis), ("volume", parts.volume), ("report", parts.report))
-    return [
-        (name, item)
-        for name, part in named
-        if part is not None and part.result is not None
-        for item in part.result.provenance
-    ]
-
-
 def _caveats(study: Study, briefing: Briefing) -> list[Caveat]:
-    parts = briefing.parts
-    results = [part.result for part in (parts.triage, parts.analysis, parts.volume, parts.report) if part is not None]
-    everything = [*study.warnings, *(caveat for result in results if result is not None for caveat in result.warnings)]
+    results = briefing.parts.results.values()
+    everything = [*study.warnings, *(caveat for result in results for caveat in result.warnings)]
     return list({(caveat.code, caveat.detail): caveat for caveat in everything}.values())
 
 

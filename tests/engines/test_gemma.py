@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from trauma_api.engines.base import CheckpointError, EngineError, Generation, GenerationRequest, JsonForm, Turn
 from trauma_api.engines.decoding import ModelState, write_prose
-from trauma_api.engines.gemma import GemmaReader
+from trauma_api.engines.gemma import GemmaReader, digests_of
 from trauma_api.engines.streaming import TextStream
 
 Reading = Callable[..., tuple[Turn, ...]]
@@ -26,7 +26,7 @@ LONG = tuple(range(10))
 
 def prefilled(reader: GemmaReader, turns: tuple[Turn, ...]) -> tuple[Any, ModelState]:
     inputs = reader._prompt(turns)
-    state = reader._prefill(GenerationRequest(turns, 1, use_adapter=False), inputs, lambda: False)
+    state = reader._prefill(GenerationRequest(turns, 1, use_adapter=False), inputs, digests_of(turns), lambda: False)
     assert state is not None
     return inputs, state
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from redis.asyncio import Redis
 
-from trauma_api.schemas.base import RESEARCH_NOTICE
-from trauma_api.schemas.briefings import Briefing, BriefingLinks, BriefingParts, PartFailure
+from tests.support.briefings import briefing_without_parts
+from trauma_api.schemas.briefings import PartFailure
 from trauma_api.services.briefing_journal import BriefingJournal
 from trauma_api.services.store import Store, connect
 
@@ -18,29 +18,8 @@ BRIEFING_ID = "b" * 32
 @pytest.fixture
 def journal(store: Store) -> BriefingJournal:
     """Of a running briefing."""
-    briefing = Briefing(
-        briefing_id=BRIEFING_ID,
-        study_id="d" * 32,
-        status="running",
-        failure=None,
-        created_at=datetime.now(UTC),
-        started_at=datetime.now(UTC),
-        finished_at=None,
-        vitals=None,
-        clinical_context=None,
-        parts=BriefingParts(triage=None, analysis=None, volume=None, report=None, session=None),
-        links=BriefingLinks(
-            self_url="",
-            events_url="",
-            study_url="",
-            report_text_url="",
-            report_markdown_url="",
-            report_pdf_url="",
-            session_url=None,
-            questions_url=None,
-        ),
-        notice=RESEARCH_NOTICE,
-    )
+    now = datetime.now(UTC)
+    briefing = briefing_without_parts(BRIEFING_ID, status="running", created_at=now, started_at=now)
     journal = BriefingJournal(briefing, store, "owner")
     journal.add_event("started")
     return journal

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from tests.support.briefings import briefing_without_parts
 from trauma_api.schemas.base import RESEARCH_NOTICE
-from trauma_api.schemas.briefings import Briefing, BriefingEvent, BriefingLinks, BriefingParts
+from trauma_api.schemas.briefings import Briefing, BriefingEvent
 from trauma_api.schemas.sessions import Answer, TurnRecord
 from trauma_api.services.session_record import KeptTurn
 from trauma_api.services.sessions import SessionNotFoundError, SessionService
@@ -24,30 +25,8 @@ HALF_HOUR_S, EIGHT_HOURS_S = 1800, 8 * 3600
 
 
 def finished_briefing(briefing_id: str = "b" * 32) -> Briefing:
-    """A briefing without parts."""
-    return Briefing(
-        briefing_id=briefing_id,
-        study_id="d" * 32,
-        status="done",
-        failure=None,
-        created_at=datetime.now(UTC),
-        started_at=None,
-        finished_at=None,
-        vitals=None,
-        clinical_context=None,
-        parts=BriefingParts(triage=None, analysis=None, volume=None, report=None, session=None),
-        links=BriefingLinks(
-            self_url="",
-            events_url="",
-            study_url="",
-            report_text_url="",
-            report_markdown_url="",
-            report_pdf_url="",
-            session_url=None,
-            questions_url=None,
-        ),
-        notice=RESEARCH_NOTICE,
-    )
+    """A briefing without parts, of now."""
+    return briefing_without_parts(briefing_id, created_at=datetime.now(UTC))
 
 
 def turn(number: int) -> KeptTurn:

@@ -1,9 +1,8 @@
 """A finished briefing with a report of every kind of line, made by hand."""
 
-from datetime import UTC, datetime
-
+from tests.support.briefings import briefing_without_parts
 from trauma_api.schemas.base import RESEARCH_NOTICE, Caveat, ModelProvenance
-from trauma_api.schemas.briefings import Briefing, BriefingLinks, BriefingParts, ReportPart
+from trauma_api.schemas.briefings import Briefing, BriefingParts, ReportPart
 from trauma_api.schemas.report import (
     Hemodynamics,
     PhysiologyScore,
@@ -115,35 +114,9 @@ def report_of(*sections: ReportSection) -> ReportResult:
 
 def briefing_of(report: ReportResult) -> Briefing:
     """A briefing that ended with this report."""
-    now, url = datetime(2026, 11, 23, 12, tzinfo=UTC), f"/v1/briefings/{'b' * 32}"
-    return Briefing(
-        briefing_id="b" * 32,
-        study_id=report.study_id,
-        status="done",
-        failure=None,
-        created_at=now,
-        started_at=now,
-        finished_at=now,
-        vitals=None,
-        clinical_context=None,
-        parts=BriefingParts(
-            triage=None,
-            analysis=None,
-            volume=None,
-            report=ReportPart(status="done", failure=None, result=report),
-            session=None,
-        ),
-        links=BriefingLinks(
-            self_url=url,
-            events_url=f"{url}/events",
-            study_url=f"/v1/studies/{report.study_id}",
-            report_text_url=f"{url}/report.txt",
-            report_markdown_url=f"{url}/report.md",
-            report_pdf_url=f"{url}/report.pdf",
-            session_url=None,
-            questions_url=None,
-        ),
-        notice=RESEARCH_NOTICE,
+    part = ReportPart(status="done", failure=None, result=report)
+    return briefing_without_parts(
+        parts=BriefingParts(triage=None, analysis=None, volume=None, report=part, session=None)
     )
 
 

@@ -26,7 +26,7 @@ class ModelState:
 
     def __init__(self, model: Any, cache: DynamicCache, logits: torch.Tensor) -> None:
         """``logits`` are those of the next token, (vocabulary,). Raises EngineError where they are not finite."""
-        self._model, self._cache = model, cache
+        self._model, self.cache = model, cache
         self.advanced: list[int] = []
         """The tokens that were taken in since."""
         self._positions: int = model.config.get_text_config().max_position_embeddings
@@ -36,17 +36,12 @@ class ModelState:
 
     def advance(self, tokens: Sequence[int]) -> None:
         """Take in the next tokens. Raises ContextFullError where the context is full."""
-        self.logits = self._forward(tokens, self._cache, keep=1)[-1]
+        self.logits = self._forward(tokens, self.cache, keep=1)[-1]
         self.advanced += tokens
 
     def logits_after(self, tokens: Sequence[int]) -> torch.Tensor:
         """Logits of the token that would follow ``tokens``, (vocabulary,); the state stays as it is."""
-        return self._forward(tokens, forked(self._cache), keep=1)[-1] if tokens else self.logits
-
-    @property
-    def cache(self) -> DynamicCache:
-        """Keys and values of all tokens so far."""
-        return self._cache
+        return self._forward(tokens, forked(self.cache), keep=1)[-1] if tokens else self.logits
 
     def _forward(self, tokens: Sequence[int], cache: DynamicCache, keep: int) -> torch.Tensor:
         if cache.get_seq_length() + len(tokens) > self._positions:

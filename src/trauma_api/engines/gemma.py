@@ -134,18 +134,18 @@ class GemmaReader:
         self, request: GenerationRequest, on_text: Callable[[str], None], cancelled: Callable[[], bool]
     ) -> Generation:
         stream = TextStream(self._tokenizer.backend_tokenizer, on_text)
-        inputs = self._prompt(request.turns)
+        inputs, pictures = self._prompt(request.turns), digests_of(request.turns)
         choices: dict[str, dict[str, float]] = {}
         finish: FinishReason = "cancelled"
         with self._adapter_for(request):
-            state = self._prefill(request, inputs, cancelled)
+            state = self._prefill(request, inputs, pictures, cancelled)
             if state is not None and request.form is not None:
                 guide = self._grammars.form(request.form)
                 finish, choices = fill_form(state, request.form, guide, stream, self._encode, cancelled)
             elif state is not None:
                 prose = self._grammars.prose(request.slots)
                 finish = write_prose(state, prose, stream, self._stop_tokens, request.max_new_tokens, cancelled)
-                self._keep_conversation(request, inputs, state)
+                self._keep_conversation(request, inputs, pictures, state)
         return Generation(
             text=stream.text,
             finish_reason=finish,
@@ -158,7 +158,7 @@ class GemmaReader:
         return self._adapter is not None and request.use_adapter
 
     def _adapter_for(self, request: GenerationRequest) -> AbstractContextManager[None]:
-        if self._adapter is None or self._adapter_on(request):
+        if self._adapter is None or request.use_adapter:
             return nullcontext()
         switched_off: AbstractContextManager[None] = self._adapter.disable_adapter()
         return switched_off
@@ -191,13 +191,14 @@ class GemmaReader:
             else:
                 raise EngineError(f"A {turn.role} turn holds a picture; only a user's turn may.")
 
-    def _prefill(self, request: GenerationRequest, inputs: Any, cancelled: Callable[[], bool]) -> ModelState | None:
+    def _prefill(
+        self, request: GenerationRequest, inputs: Any, pictures: tuple[str, ...], cancelled: Callable[[], bool]
+    ) -> ModelState | None:
         """The state after the prompt; None when cancelled on the way."""
         tokens: list[int] = inputs["input_ids"][0].tolist()
         positions = self._model.config.get_text_config().max_position_embeddings
         if len(tokens) >= positions:
             raise ContextFullError(f"The prompt's {len(tokens)} tokens do not fit the reader's {positions}.")
-        pictures = _digests(request.turns)
         known = self._prefixes.longest(self._adapter_on(request), pictures, tokens)
         if known is not None:
             count, cache = known
@@ -273,11 +274,13 @@ class GemmaReader:
         )
         return text
 
-    def _keep_conversation(self, request: GenerationRequest, inputs: Any, state: ModelState) -> None:
+    def _keep_conversation(
+        self, request: GenerationRequest, inputs: Any, pictures: tuple[str, ...], state: ModelState
+    ) -> None:
         """Keep the state after the answer, from which the next question of the conversation goes on."""
         if request.shared_text:
             tokens = [*inputs["input_ids"][0].tolist(), *state.advanced]
-            self._prefixes.keep(self._adapter_on(request), _digests(request.turns), tokens, state.cache)
+            self._prefixes.keep(self._adapter_on(request), pictures, tokens, state.cache)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False) if text else []
@@ -293,7 +296,8 @@ class GemmaReader:
             )
 
 
-def _digests(turns: tuple[Turn, ...]) -> tuple[str, ...]:
+def digests_of(turns: tuple[Turn, ...]) -> tuple[str, ...]:
+    """Of each picture, in their order."""
     return tuple(picture_digest(part) for turn in turns for part in turn.parts if not isinstance(part, str))
 
 

@@ -8,13 +8,13 @@ from trauma_api.schemas.base import RESEARCH_NOTICE
 from trauma_api.schemas.briefings import (
     AnalysisPart,
     Briefing,
-    BriefingLinks,
     BriefingParts,
     ReportPart,
     VolumePart,
 )
 from trauma_api.schemas.report import ReportResult
 from trauma_api.schemas.volume import VolumeResult
+from trauma_api.services.briefings import links_of
 from trauma_api.services.study_storage import StoredStudy
 
 
@@ -22,9 +22,9 @@ def finished_briefing(
     study: StoredStudy, reading: AnalysisResult | None, volume: VolumeResult | None, report: ReportResult | None
 ) -> Briefing:
     """With the parts that there are."""
-    now = datetime.now(UTC)
+    briefing_id, now = uuid.uuid4().hex, datetime.now(UTC)
     return Briefing(
-        briefing_id=uuid.uuid4().hex,
+        briefing_id=briefing_id,
         study_id=study.record.study_id,
         status="done",
         failure=None,
@@ -40,15 +40,6 @@ def finished_briefing(
             report=None if report is None else ReportPart(status="done", failure=None, result=report),
             session=None,
         ),
-        links=BriefingLinks(
-            self_url="",
-            events_url="",
-            study_url="",
-            report_text_url="",
-            report_markdown_url="",
-            report_pdf_url="",
-            session_url=None,
-            questions_url=None,
-        ),
+        links=links_of(briefing_id, study.record.study_id, None),
         notice=RESEARCH_NOTICE,
     )

@@ -6,13 +6,14 @@ The truth of an answer is what the briefing found, as answers must repeat it; ho
 import random
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from trauma_api.container import Container
 from trauma_api.errors import TraumaAPIError
 from trauma_api.evaluation.finished import finished_briefing
-from trauma_api.evaluation.results import AskedQuestion, SentenceOutcome
+from trauma_api.evaluation.report_check import outcomes_of
+from trauma_api.evaluation.results import AskedQuestion
 from trauma_api.schemas.analysis import AnalysisResult, Findings
 from trauma_api.schemas.report import ProseSentence
 from trauma_api.schemas.sessions import QuestionRequest
@@ -209,8 +210,3 @@ async def _answer(container: Container, session_id: str, question: str) -> tuple
         return "", [], error.code
     await running.ended.wait()
     return running.answer.text, running.answer.sentences, running.answer.failure_code
-
-
-def outcomes_of(sentences: Iterable[ProseSentence]) -> tuple[SentenceOutcome, ...]:
-    """What is kept of checked sentences."""
-    return tuple(SentenceOutcome(outcome=one.outcome, reasons=tuple(one.reasons)) for one in sentences)

@@ -5,11 +5,12 @@ Vital signs are made up by the study's name, so that reports hold numbers of eve
 
 import random
 import re
+from collections.abc import Iterable
 
 from trauma_api.evaluation.results import ReportOutcome, SentenceOutcome
 from trauma_api.schemas.briefings import Briefing
 from trauma_api.schemas.patient import Vitals
-from trauma_api.schemas.report import ReportResult
+from trauma_api.schemas.report import ProseSentence, ReportResult
 from trauma_api.services.report_text import markdown, plain_text
 
 
@@ -28,11 +29,15 @@ def made_up_vitals(case_id: str) -> Vitals:
     )
 
 
+def outcomes_of(sentences: Iterable[ProseSentence]) -> tuple[SentenceOutcome, ...]:
+    """What is kept of checked sentences."""
+    return tuple(SentenceOutcome(outcome=one.outcome, reasons=tuple(one.reasons)) for one in sentences)
+
+
 def report_outcome(briefing: Briefing, report: ReportResult) -> ReportOutcome:
     """What is kept of a report. Blocks."""
-    prose = [sentence for section in report.sections for sentence in section.prose or ()]
     return ReportOutcome(
-        sentences=tuple(SentenceOutcome(outcome=one.outcome, reasons=tuple(one.reasons)) for one in prose),
+        sentences=outcomes_of(sentence for section in report.sections for sentence in section.prose or ()),
         texts=len(_texts(report)),
         missing=missing_texts(briefing, report),
     )

@@ -11,6 +11,11 @@ class Source:
     citation: str
     url: str
 
+    @property
+    def cited(self) -> str:
+        """Guideline and citation in one."""
+        return f"{self.guideline}. {self.citation}"
+
 
 EAST_SPLEEN_2012 = Source(
     "EAST: selective nonoperative management of blunt splenic injury, 2012",

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trauma_api.schemas.analysis import AnalysisResult
-from trauma_api.schemas.base import Schema, StudyId, Timestamp
+from trauma_api.schemas.base import Result, Schema, StudyId, Timestamp
 from trauma_api.schemas.patient import ClinicalContext, Vitals
 from trauma_api.schemas.report import ReportResult
 from trauma_api.schemas.triage import TriageResult
@@ -81,6 +81,12 @@ class BriefingParts(Schema):
     volume: VolumePart | None
     report: ReportPart | None
     session: SessionPart | None
+
+    @property
+    def results(self) -> dict[str, Result]:
+        """What there is of triage, reading, volume and report, by these names."""
+        named = {"triage": self.triage, "reading": self.analysis, "volume": self.volume, "report": self.report}
+        return {name: part.result for name, part in named.items() if part is not None and part.result is not None}
 
 
 class BriefingLinks(Schema):

@@ -184,7 +184,7 @@ class BriefingService:
         briefing = journal.briefing
         on_sample = self._studies.is_sample(briefing.study_id)
         part = SessionPart(status="done", failure=None, session_id=session_id)
-        links = _links(briefing.briefing_id, briefing.study_id, session_id)
+        links = links_of(briefing.briefing_id, briefing.study_id, session_id)
         kept = briefing.model_copy(
             update={"status": "done", "links": links, "parts": briefing.parts.model_copy(update={"session": part})}
         )
@@ -312,12 +312,13 @@ def _new_briefing(study: StoredStudy, request: BriefingRequest) -> Briefing:
         vitals=request.vitals,
         clinical_context=request.clinical_context,
         parts=BriefingParts(triage=None, analysis=None, volume=None, report=None, session=None),
-        links=_links(briefing_id, study_id, None),
+        links=links_of(briefing_id, study_id, None),
         notice=RESEARCH_NOTICE,
     )
 
 
-def _links(briefing_id: str, study_id: str, session_id: str | None) -> BriefingLinks:
+def links_of(briefing_id: str, study_id: str, session_id: str | None) -> BriefingLinks:
+    """Where to go on from."""
     session_url = None if session_id is None else f"/v1/sessions/{session_id}"
     return BriefingLinks(
         self_url=f"/v1/briefings/{briefing_id}",

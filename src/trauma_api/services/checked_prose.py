@@ -57,11 +57,11 @@ class ProseCheck:
         self._told |= set(told)
         return self._release(statement, statement, "replaced", verdict.reasons, topics)
 
-    def nothing_shown(self, reasons: Sequence[str] = ("nothing-written",)) -> Released | None:
+    def nothing_shown(self) -> Released | None:
         """What stands where no sentence of an answer could be shown; None where one was."""
         if any(one.shown.text for one in self.released):
             return None
-        return self._release(NOT_DERIVABLE, NOT_DERIVABLE, "replaced", reasons, ())
+        return self._release(NOT_DERIVABLE, NOT_DERIVABLE, "replaced", ("nothing-written",), ())
 
     def _without_fact(self, verdict: Verdict) -> Released:
         # only a question that was asked for a fact needs to hear that there is none

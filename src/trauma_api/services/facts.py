@@ -18,6 +18,7 @@ from trauma_api.schemas.volume import VolumeResult
 from trauma_api.services.prompts import vital_phrases
 from trauma_api.services.study_storage import StoredStudy
 
+NO_FINDINGS, NO_VOLUME = "Findings: not available.", "Hemorrhage volume: not available."
 _GRADE_WORDS = {
     "none": "no injury seen",
     "low_grade": "low-grade injury (AAST I to III)",
@@ -74,7 +75,7 @@ def collect_facts(
         statements={
             "indication": _indication(vitals, context),
             "technique": technique,
-            "findings": (*(read.values() or ("Findings: not available.",)), *_told(measured)),
+            "findings": (*(read.values() or (NO_FINDINGS,)), *_told(measured)),
             "impression": (*read_in_all.values(), *_told(measured)),
             "follow_up": (
                 "A radiologist must read this study; clinical findings and physiology come before this report.",
@@ -102,13 +103,17 @@ def format_ml(volume_ml: float) -> str:
 def _indication(vitals: Vitals | None, context: ClinicalContext | None) -> tuple[str, ...]:
     mechanism = context.mechanism if context is not None else "unknown"
     statements = [f"Abdominal trauma, mechanism {mechanism}."]
-    known = vital_phrases(vitals)
-    if known:
-        statements.append(f"Vital signs: {', '.join(known.values())}.")
+    statements += vitals_statement(vitals)
     statements += _shock_index_statement(vitals).values()
     if context is not None and context.hemodynamic_status != "unknown":
         statements.append(f"Hemodynamic status as given: {context.hemodynamic_status.replace('_', ' ')}.")
     return tuple(statements)
+
+
+def vitals_statement(vitals: Vitals | None) -> list[str]:
+    """All vital signs in a sentence; none without any."""
+    known = vital_phrases(vitals)
+    return [f"Vital signs: {', '.join(known.values())}."] if known else []
 
 
 def _technique(study: StoredStudy) -> tuple[str, ...]:
@@ -177,7 +182,7 @@ def _volume_statements(volume: VolumeResult | None) -> dict[str, str]:
 
 
 def _told(measured: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(measured.values()) or ("Hemorrhage volume: not available.",)
+    return tuple(measured.values()) or (NO_VOLUME,)
 
 
 def slice_with_most_blood(volume: VolumeResult) -> int | None:

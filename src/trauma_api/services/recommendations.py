@@ -53,7 +53,7 @@ def hemodynamics_of(vitals: Vitals | None, context: ClinicalContext | None) -> H
         status=found.status,
         origin=found.origin,
         definition=found.definition,
-        citation=None if source is None else f"{source.guideline}. {source.citation}",
+        citation=None if source is None else source.cited,
         url=None if source is None else source.url,
         inputs=list(found.inputs),
     )
@@ -100,7 +100,7 @@ def _shown(score: Score) -> PhysiologyScore:
         high=round(score.high, 2),
         meaning=score.meaning,
         definition=score.definition,
-        citation=f"{score.source.guideline}. {score.source.citation}",
+        citation=score.source.cited,
         url=score.source.url,
         inputs=list(score.inputs),
         missing=list(score.missing),

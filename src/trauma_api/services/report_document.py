@@ -75,9 +75,8 @@ def _source(one: Recommendation) -> Line:
 
 def _models(briefing: Briefing) -> list[str]:
     used: dict[tuple[str, str], ModelProvenance] = {}
-    parts = briefing.parts
-    for part in (parts.triage, parts.analysis, parts.volume, parts.report):
-        for item in part.result.provenance if part is not None and part.result is not None else []:
+    for result in briefing.parts.results.values():
+        for item in result.provenance:
             used.setdefault((item.role, item.sha256), item)
     return [
         f"{item.role.capitalize()}: {item.checkpoint} ({item.architecture}), sha256 {item.sha256[:12]}, trained on "
@@ -87,7 +86,6 @@ def _models(briefing: Briefing) -> list[str]:
 
 
 def _warnings(briefing: Briefing) -> list[str]:
-    parts = briefing.parts
-    results = [part.result for part in (parts.triage, parts.analysis, parts.volume, parts.report) if part is not None]
-    told = {(one.code, one.detail): None for result in results if result is not None for one in result.warnings}
+    results = briefing.parts.results.values()
+    told = {(one.code, one.detail): None for result in results for one in result.warnings}
     return [f"{code}: {detail}" for code, detail in told]

@@ -17,7 +17,7 @@ from trauma_api.schemas.report import (
 from trauma_api.schemas.studies import Coverage, SeriesInfo
 from trauma_api.schemas.volume import VolumeResult
 from trauma_api.services.evidence import evidence_of, inputs_evidence, slice_evidence
-from trauma_api.services.facts import Facts
+from trauma_api.services.facts import NO_FINDINGS, NO_VOLUME, Facts, vitals_statement
 from trauma_api.services.prompts import vital_phrases
 from trauma_api.services.study_storage import StoredStudy
 from trauma_api.services.topics import FINDINGS
@@ -29,8 +29,7 @@ NOT_ASSESSED = (
     "Not assessed by this service: pancreas, adrenal glands, bladder and ureters, diaphragm, bones, great vessels and"
     " chest."
 )
-_NO_FINDINGS = Statement(text="Findings: not available.", evidence=[])
-_NO_VOLUME = Statement(text="Hemorrhage volume: not available.", evidence=[])
+_NO_FINDINGS, _NO_VOLUME = (Statement(text=text, evidence=[]) for text in (NO_FINDINGS, NO_VOLUME))
 _OWN_WORDS = {
     "fast": "FAST",
     "abc_score": "ABC score",
@@ -137,8 +136,7 @@ def _status_in_short(hemodynamics: Hemodynamics) -> Statement:
 def _physiology(inputs: ReportInputs) -> list[Statement]:
     known = vital_phrases(inputs.vitals)
     statements = [_status(inputs.hemodynamics)]
-    if known:
-        statements.append(_said(f"Vital signs: {', '.join(known.values())}.", inputs_evidence(known)))
+    statements += [_said(text, inputs_evidence(known)) for text in vitals_statement(inputs.vitals)]
     statements += [_score(score) for score in inputs.physiology]
     missing = [name for name in Vitals.model_fields if name not in known]
     if missing:

@@ -62,7 +62,6 @@ FINDINGS = (
     "severity",
 )
 SOLID_ORGANS = frozenset({"liver", "spleen", "kidneys"})
-MEASURED = frozenset({"volume_ml", "risk_level", "bloodiest_slice"})
 
 
 def topics_in(text: str) -> tuple[str, ...]:
