@@ -386,6 +386,14 @@ CASES = [
         {**STABLE, "pancreatic_injury": "grade_iii_iv"},
         {"liver": "low_grade"},
         ["PAN-2", "PAN-4", "BWL-3"],
+        "operation",
+    ),
+    Written(
+        "pancreas III or IV, transient responder",
+        "The advice stands; what comes first is for those at the bedside: the row disposes of nothing.",
+        {**STABLE, "hemodynamic_status": "transient_responder", "pancreatic_injury": "grade_iii_iv"},
+        {},
+        ["WSP-0", "PAN-2b", "BWL-3"],
     ),
     Written(
         "pancreas V, stable",

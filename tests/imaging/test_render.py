@@ -70,3 +70,23 @@ def test_an_unknown_window_and_a_mask_of_another_shape_are_refused() -> None:
         slice_png(volume(0), 0, "no such window", None)
     with pytest.raises(ValueError, match="mask"):
         slice_png(volume(0), 0, "abdomen", np.zeros((5, 5), dtype=np.bool_))
+
+
+class TestTrunkOnly:
+    def body(self) -> CTVolume:
+        """120 rows, 200 columns of 1 mm; the trunk lies in rows 40 to 80 and columns 60 to 140."""
+        voxels = np.full((3, 120, 200), -1000, np.int16)
+        voxels[:, 40:80, 60:140] = 40
+        return CTVolume(voxels, volume(0).affine_lps)
+
+    def test_the_air_around_the_trunk_is_left_out(self) -> None:
+        height, width, _ = decoded(slice_png(self.body(), 1, "abdomen", None, trunk_only=True)).shape
+        assert width / height == pytest.approx(80 / 40, rel=0.15)
+
+    def test_a_mask_beside_the_trunk_is_shown_whole(self) -> None:
+        mask = np.zeros((120, 200), bool)
+        mask[55:65, 185:199] = True
+        shown = decoded(slice_png(self.body(), 1, "abdomen", mask, trunk_only=True))
+        whole = decoded(slice_png(self.body(), 1, "abdomen", mask))
+        red = [((one[..., 0] > 200) & (one[..., 1] < 60)).sum() / one[..., 0].size for one in (shown, whole)]
+        assert red[0] > red[1] > 0

@@ -95,7 +95,7 @@ class TestSections:
     ) -> None:
         told = sections(study, findings, volume, vitals=None, context=None)
         assert "Hemodynamic status: unknown" in said(told["physiology"])
-        assert "hemodynamic_status, peritonitis, mechanism. Supply them." in said(told["recommendations"])
+        assert "hemodynamic status, peritonitis, mechanism. Supply them." in said(told["recommendations"])
 
     def test_a_derived_status_prints_its_definition_and_source(
         self,

@@ -33,7 +33,7 @@ class TestContent:
     def test_sections_keep_their_order_and_the_notice_is_first_and_last(self, form: str) -> None:
         titles = [block.title for block in report_blocks(BRIEFING, REPORT)]
         assert titles[:2] == ["Indication", "Physiology"]
-        assert titles[-3:] == ["Sources of the recommendations", "Models", "Warnings"]
+        assert titles[-3:] == ["Sources", "Models", "Warnings"]
         shown = FORMS[form].upper()
         places = [shown.index(f"\n## {title.upper()}" if form == "Markdown" else f"\n{title.upper()}\n")
                   for title in titles]  # fmt: skip

@@ -13,6 +13,7 @@ from trauma_api.schemas.report import (
     SectionName,
     Statement,
 )
+from trauma_api.services.plain_words import input_in_words
 
 _PROVENANCE = ModelProvenance(
     role="reader",
@@ -29,6 +30,7 @@ _RECOMMENDATION = Recommendation(
     id="rule-by-hand",
     guideline="A guideline",
     level="Level 2",
+    source="Short 2012",
     statement="Observe for 48 hours.",
     citation="Author A. A journal 2012;73(5 Suppl 4):S294-S300",
     url="https://example.org/guideline?part=1&page=2",
@@ -40,6 +42,7 @@ _SCORE = PhysiologyScore(
     low=1.52,
     high=1.52,
     meaning="raised",
+    source="Author 1967",
     definition="heart rate over systolic pressure",
     citation="Author B. A journal 1967",
     url="https://example.org/score",
@@ -90,7 +93,7 @@ SECTIONS = (
     ),
     section("quantification", "Hemorrhage volume: 412.6 mL (301.9 mL to 530.2 mL), an unvalidated estimate."),
     section("impression", "Slice with the most segmented blood: 17."),
-    section("recommendations", "Observe for 48 hours. [rule-by-hand; A guideline; Level 2]"),
+    section("recommendations", "Observe for 48 hours. [rule-by-hand; Short 2012; Level 2]"),
     section("follow_up", "A radiologist must read this study."),
     section("limits", "Grades are ranges of the AAST organ injury scale, 2018 revision."),
 )
@@ -123,6 +126,8 @@ def briefing_of(report: ReportResult) -> Briefing:
 def texts_in(report: ReportResult) -> list[str]:
     """All that every form has to show: statements, sentences, sources, models and warnings."""
     said = [one.text for part in report.sections for one in (*part.statements, *(part.prose or ())) if one.text]
-    sources = [text for one in report.recommendations for text in (one.citation, one.level, one.url, *one.inputs)]
+    sources = [text for one in report.recommendations for text in (one.guideline, one.citation, one.url, *one.inputs)]
+    sources = [input_in_words(text) if "=" in text and "://" not in text else text for text in sources]
+    sources += [text for one in report.physiology for text in (one.citation, one.url)]
     models = [text for one in report.provenance for text in (one.checkpoint, one.trained_on, one.sha256[:12])]
     return [*said, *sources, *models, *(one.detail for one in report.warnings), report.notice]

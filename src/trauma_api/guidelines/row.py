@@ -7,7 +7,7 @@ from typing import Literal
 from trauma_api.guidelines.sources import Source
 
 Condition = Mapping[str, frozenset[str]]
-Disposition = Literal["urgent_laparotomy", "operation_or_angiography", "nonoperative"]
+Disposition = Literal["urgent_laparotomy", "operation", "operation_or_angiography", "nonoperative"]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,10 @@ from trauma_api.guidelines.sources import EAST_PANCREAS_2017, WSES_BOWEL_2022, W
 
 _NO_SOLID_ORGAN = {"liver": "none", "spleen": "none", "kidneys": "none"}
 _PANCREAS_INJURED = "grade_i_ii grade_iii_iv grade_v"
+_OPERATE_ON_THE_DUCT = (
+    "Pancreatic injury of grade III or IV on CT (its duct is injured): operate; delay likely adds complications and"
+    " deaths."
+)
 
 BOWEL_AND_PANCREAS_ROWS = (
     Row(
@@ -58,14 +62,18 @@ BOWEL_AND_PANCREAS_ROWS = (
         "PAN-2",
         EAST_PANCREAS_2017,
         "conditional",
-        "Pancreatic injury of grade III or IV on CT (its duct is injured): operate; delay likely adds complications"
-        " and deaths.",
+        _OPERATE_ON_THE_DUCT,
+        (when(**STABLE, mechanism="blunt penetrating", pancreatic_injury="grade_iii_iv"),),
+        "operation",
+    ),
+    Row(
+        "PAN-2b",
+        EAST_PANCREAS_2017,
+        "conditional",
+        _OPERATE_ON_THE_DUCT,
         (
-            when(
-                pancreatic_injury="grade_iii_iv",
-                hemodynamic_status="stable transient_responder unstable",
-                peritonitis="present absent",
-            ),
+            when(pancreatic_injury="grade_iii_iv", hemodynamic_status="transient_responder unstable"),
+            when(pancreatic_injury="grade_iii_iv", peritonitis="present"),
         ),
     ),
     Row(

@@ -79,13 +79,14 @@ class Recommendation(Schema):
     """One recommendation of a guideline that the inputs fired. For the treating team to judge, not an order."""
 
     id: str
+    source: str = Field(description="The guideline's short name, by which the report's lines cite it.")
     guideline: str
     level: str = Field(description="As the guideline grades it.")
     statement: str = Field(description="In this project's words.")
     citation: str
     url: str
     inputs: list[str] = Field(description="What fired it, as name=value.")
-    disposition: Literal["urgent_laparotomy", "operation_or_angiography", "nonoperative"] | None = Field(
+    disposition: Literal["urgent_laparotomy", "operation", "operation_or_angiography", "nonoperative"] | None = Field(
         description="What it comes down to; null where it only qualifies others."
     )
 
@@ -98,6 +99,7 @@ class PhysiologyScore(Schema):
     high: float = Field(description="The value; where inputs are missing, the highest that it can be.")
     meaning: str
     definition: str
+    source: str = Field(description="A short name, by which the report's lines cite it.")
     citation: str
     url: str
     inputs: list[str]

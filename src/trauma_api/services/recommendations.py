@@ -69,6 +69,7 @@ def recommendations_for(case: Case) -> list[Recommendation]:
     return [
         Recommendation(
             id=fired.row.id,
+            source=fired.row.source.short,
             guideline=fired.row.source.guideline,
             level=fired.row.level,
             statement=fired.row.statement,
@@ -100,6 +101,7 @@ def _shown(score: Score) -> PhysiologyScore:
         high=round(score.high, 2),
         meaning=score.meaning,
         definition=score.definition,
+        source=score.source.short,
         citation=score.source.cited,
         url=score.source.url,
         inputs=list(score.inputs),

@@ -6,7 +6,8 @@ from typing import Literal
 
 from trauma_api.schemas.base import ModelProvenance
 from trauma_api.schemas.briefings import Briefing
-from trauma_api.schemas.report import ProseSentence, Recommendation, ReportResult
+from trauma_api.schemas.report import ProseSentence, ReportResult
+from trauma_api.services.plain_words import input_in_words
 
 TITLE = "Briefing on an abdominal trauma CT"
 _MARKS = {
@@ -43,7 +44,7 @@ class KeySlice:
 
 
 def report_blocks(briefing: Briefing, report: ReportResult) -> tuple[Block, ...]:
-    """The sections in their order, then the sources of the recommendations, the models, and what to know of both."""
+    """The sections in their order, then the sources, the models, and what to know of both."""
     sections = [
         Block(
             section.name.replace("_", " ").capitalize(),
@@ -52,7 +53,7 @@ def report_blocks(briefing: Briefing, report: ReportResult) -> tuple[Block, ...]
         for section in report.sections
     ]
     after = [
-        Block("Sources of the recommendations", tuple(_source(one) for one in report.recommendations)),
+        Block("Sources", tuple(_sources(report))),
         Block("Models", tuple(Line(text, "note") for text in _models(briefing))),
         Block("Warnings", tuple(Line(text, "note") for text in _warnings(briefing))),
     ]
@@ -68,9 +69,18 @@ def _prose(sentences: Sequence[ProseSentence]) -> list[Line]:
     return lines
 
 
-def _source(one: Recommendation) -> Line:
-    fired = ", ".join(one.inputs)
-    return Line(f"{one.id}: {one.guideline}. {one.citation}. {one.level}. Fired by {fired}.", "source", url=one.url)
+def _sources(report: ReportResult) -> list[Line]:
+    """Each source once, and behind it the rows that rest on it with what fired them."""
+    lines: dict[str, list[Line]] = {}
+    for one in report.recommendations:
+        cited = lines.setdefault(
+            one.url, [Line(f"{one.source}: {one.guideline}. {one.citation}.", "source", url=one.url)]
+        )
+        fired = ", ".join(input_in_words(told) for told in one.inputs)
+        cited.append(Line(f"{one.id} fired by {fired}.", "source"))
+    for score in report.physiology:
+        lines.setdefault(score.url, [Line(f"{score.source}: {score.citation}.", "source", url=score.url)])
+    return [line for of_source in lines.values() for line in of_source]
 
 
 def _models(briefing: Briefing) -> list[str]:

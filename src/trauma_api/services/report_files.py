@@ -46,7 +46,9 @@ class ReportFileService:
         shown: list[KeySlice] = []
         blood = _blood_by_slice(briefing)
         for index in key_slices(briefing):
-            png = await self._studies.picture(briefing.study_id, index, "abdomen", overlay=blood is not None)
+            png = await self._studies.picture(
+                briefing.study_id, index, "abdomen", overlay=blood is not None, trunk_only=True
+            )
             held = "no hemorrhage mask" if blood is None else f"{format_ml(blood.get(index, 0.0))} of blood marked red"
             shown.append(KeySlice(png, f"Slice {index}: {held}. Not for diagnosis."))
         return await anyio.to_thread.run_sync(_drawn, briefing, report, shown)

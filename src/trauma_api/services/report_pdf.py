@@ -25,7 +25,7 @@ _FONT_SIZES = (9.0, 8.5, 8.0, 7.5, 7.0)
 _MARGIN, _FOOT = 14 * mm, 14 * mm
 _PICTURE_SIDES = tuple(side * mm for side in (78, 72, 66, 61, 56, 52))
 _GREY = Color(0.35, 0.35, 0.35)
-_SECOND_PAGE = frozenset({"Technique", "Limits", "Sources of the recommendations", "Models", "Warnings"})
+_SECOND_PAGE = frozenset({"Technique", "Limits", "Sources", "Models", "Warnings"})
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from trauma_api.schemas.studies import Coverage, SeriesInfo
 from trauma_api.schemas.volume import VolumeResult
 from trauma_api.services.evidence import evidence_of, inputs_evidence, slice_evidence
 from trauma_api.services.facts import NO_FINDINGS, NO_VOLUME, Facts, vitals_statement
+from trauma_api.services.plain_words import capitalized, in_words, listed
 from trauma_api.services.prompts import vital_phrases
 from trauma_api.services.study_storage import StoredStudy
 from trauma_api.services.topics import FINDINGS
@@ -30,14 +31,6 @@ NOT_ASSESSED = (
     " chest."
 )
 _NO_FINDINGS, _NO_VOLUME = (Statement(text=text, evidence=[]) for text in (NO_FINDINGS, NO_VOLUME))
-_OWN_WORDS = {
-    "fast": "FAST",
-    "abc_score": "ABC score",
-    "age_years": "age in years",
-    "grade_i_ii": "AAST grade I or II",
-    "grade_iii_iv": "AAST grade III or IV",
-    "grade_v": "AAST grade V",
-}
 _LIMITS = (
     "Grades are ranges of the AAST organ injury scale, 2018 revision: low is I to III, high is IV and V.",
     "One contrast phase cannot tell a pseudoaneurysm from active bleeding.",
@@ -100,20 +93,15 @@ def _indication(facts: Facts, inputs: ReportInputs) -> list[Statement]:
     }
     statements = [_said(mechanism, inputs_evidence(["mechanism"]))]
     statements += [
-        _said(f"{_words(name)}: {_value(value)}.", inputs_evidence([name])) for name, value in others.items()
+        _said(f"{capitalized(name)}: {_value(value)}.", inputs_evidence([name])) for name, value in others.items()
     ]
     return statements
-
-
-def _words(name: str) -> str:
-    text = _OWN_WORDS.get(name, name.replace("_", " "))
-    return text[0].upper() + text[1:]
 
 
 def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return _OWN_WORDS.get(str(value), str(value).replace("_", " "))
+    return in_words(str(value))
 
 
 def _status(hemodynamics: Hemodynamics) -> Statement:
@@ -140,14 +128,14 @@ def _physiology(inputs: ReportInputs) -> list[Statement]:
     statements += [_score(score) for score in inputs.physiology]
     missing = [name for name in Vitals.model_fields if name not in known]
     if missing:
-        statements.append(_said(f"Not given, and not assumed: {', '.join(missing)}.", []))
+        statements.append(_said(f"Not given, and not assumed: {listed(missing)}.", []))
     return statements
 
 
 def _score(score: PhysiologyScore) -> Statement:
     value = f"{score.low:g}" if score.low == score.high else f"{score.low:g} to {score.high:g}"
-    missing = f" Missing: {', '.join(score.missing)}." if score.missing else ""
-    text = f"{_words(score.name)}: {value}, {score.meaning} ({score.definition}).{missing} [{score.citation}]"
+    missing = f" Missing: {listed(score.missing)}." if score.missing else ""
+    text = f"{capitalized(score.name)}: {value}, {score.meaning} ({score.definition}).{missing} [{score.source}]"
     return _said(text, [Evidence(kind="score", name=score.name), *inputs_evidence(score.inputs)])
 
 
@@ -160,8 +148,10 @@ def _technique(facts: Facts, inputs: ReportInputs) -> list[Statement]:
     if covered is not None:
         statements.append(_said(covered, _STUDY))
     if inputs.slices_read:
-        listed = ", ".join(str(index) for index in inputs.slices_read)
-        statements.append(_said(f"Slices read together, counted from 0: {listed}.", slice_evidence(inputs.slices_read)))
+        indices = ", ".join(str(index) for index in inputs.slices_read)
+        statements.append(
+            _said(f"Slices read together, counted from 0: {indices}.", slice_evidence(inputs.slices_read))
+        )
     return [*statements, _said(NOT_ASSESSED, _STUDY)]
 
 
@@ -204,14 +194,14 @@ def _quantification(facts: Facts, inputs: ReportInputs) -> list[Statement]:
 def _recommendations(inputs: ReportInputs) -> list[Statement]:
     statements = [
         _said(
-            f"{one.statement} [{one.id}; {one.guideline}; {one.level}]",
+            f"{one.statement} [{one.id}; {one.source}; {one.level}]",
             [Evidence(kind="rule", name=one.id), *_fired_by(one.inputs)],
         )
         for one in inputs.recommendations
     ]
     if inputs.needed:
-        names = ", ".join(inputs.needed)
-        statements.append(_said(f"No disposition is given, as these are unknown: {names}. Supply them.", []))
+        unknown = listed(inputs.needed)
+        statements.append(_said(f"No disposition is given, as these are unknown: {unknown}. Supply them.", []))
     elif all(one.disposition is None for one in inputs.recommendations):
         statements.append(_said("No row of the guidelines that could be read disposes of this patient.", []))
     return statements
@@ -225,6 +215,5 @@ def _fired_by(inputs: Iterable[str]) -> list[Evidence]:
 def _follow_up(facts: Facts) -> list[Statement]:
     statements = [_said(text, _STUDY) for text in facts.statements["follow_up"]]
     if facts.missing:
-        listed = ", ".join(facts.missing)
-        statements.append(_said(f"This report had to do without: {listed}.", []))
+        statements.append(_said(f"This report had to do without: {listed(facts.missing)}.", []))
     return statements

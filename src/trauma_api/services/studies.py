@@ -101,21 +101,23 @@ class StudyService:
         """Whether this is the built-in sample study."""
         return study_id in (SAMPLE_ID, self._sample_study_id)
 
-    async def picture(self, study_id: str, slice_index: int, window: str, *, overlay: bool) -> bytes:
+    async def picture(
+        self, study_id: str, slice_index: int, window: str, *, overlay: bool, trunk_only: bool = False
+    ) -> bytes:
         """PNG of one slice, with the mask drawn in when ``overlay``."""
         study = await self.open(study_id)
         if slice_index >= study.stack.slice_count:
             raise SliceOutOfRangeError
-        return await _in_thread(partial(self._draw, study, slice_index, window, overlay))
+        return await _in_thread(partial(self._draw, study, slice_index, window, overlay=overlay, trunk_only=trunk_only))
 
-    def _draw(self, study: StoredStudy, slice_index: int, window: str, overlay: bool) -> bytes:
+    def _draw(self, study: StoredStudy, slice_index: int, window: str, *, overlay: bool, trunk_only: bool) -> bytes:
         if not overlay:
-            return slice_png(study.stack, slice_index, window, None)
+            return slice_png(study.stack, slice_index, window, None, trunk_only=trunk_only)
         mask = self._storage.open_mask(study.record.study_id)
         if mask is None:
             raise NoMaskError
         blood = blood_mask(mask.probability_zyx[slice_index], mask.record.threshold)
-        return slice_png(study.stack, slice_index, window, blood)
+        return slice_png(study.stack, slice_index, window, blood, trunk_only=trunk_only)
 
     def _open_sample(self) -> StoredStudy:
         if self._sample_study_id is not None:
