@@ -163,7 +163,11 @@ def _build(
         report_files=ReportFileService(briefings, studies),
         briefings=briefings,
         sessions=sessions,
-        questions=QuestionService(port=generation, answer_max_tokens=settings.answer_max_tokens, **shared),
+        questions=QuestionService(
+            port=LocalGeneration(engines.reader, gate, stage="question"),
+            answer_max_tokens=settings.answer_max_tokens,
+            **shared,
+        ),
         health=HealthService(store, storage, sandbox, gate, draining, disk_reserve_bytes=settings.disk_reserve_bytes),
         models=list_models(settings.profile, triage.slice_budget, infos),
         draining=draining,

@@ -249,6 +249,16 @@ class TestQueue:
             statuses = sorted(post.result().status_code for post in posts)
             assert statuses == [202] * 2 + [503] * 10
 
+    def test_stat_gets_the_next_turn(self) -> None:
+        with held_service(gate_permits=1) as (_, client, reader):
+            client.post("/v1/briefings", json=SAMPLE)
+            until(reader.began.is_set)
+            asked = [client.post("/v1/briefings", json=SAMPLE | {"priority": each}) for each in ("routine", "stat")]
+            reader.release.set()
+            routine, stat = (client.get(one.headers["location"], params={"wait": 30}).json() for one in asked)
+            assert (routine["priority"], stat["priority"]) == ("routine", "stat")
+            assert stat["finished_at"] <= routine["started_at"]
+
     def test_a_full_gate_is_503_with_retry_after(self) -> None:
         with held_service(gate_permits=1, gate_queue=1) as (service, client, reader):
             # One permit and one place to wait: two jobs.

@@ -11,9 +11,11 @@ from typing import get_args
 
 import pytest
 
-from trauma_api.services.gate import ComputeGate, GateBusyError, GateState, Lane
+from trauma_api.services.gate import ComputeGate, GateBusyError, GateState, Stage, stat
 
-LANES: tuple[Lane, ...] = get_args(Lane)
+STAGES: tuple[Stage, ...] = get_args(Stage)
+LANES: tuple[Stage, ...] = ("reading", "triage", "segmentation")
+"""One stage of each model."""
 LIMIT_S = 10.0
 
 
@@ -80,13 +82,13 @@ def wide_gate() -> Iterator[ComputeGate]:
 
 class TestRun:
     async def test_returns_what_the_work_returns(self, gate: ComputeGate) -> None:
-        assert await gate.run("reader", lambda: 42) == 42
+        assert await gate.run("reading", lambda: 42) == 42
         await until(lambda: gate.state == GateState(0, 0, 0))
 
     async def test_cancelled_callers_never_make_two_run_on_one_permit(self, gate: ComputeGate) -> None:
         meter = Meter()
         works = [HeldWork(meter) for _ in range(5)]
-        lanes: tuple[Lane, ...] = ("reader", "triage", "segmenter", "reader", "triage")
+        lanes: tuple[Stage, ...] = ("reading", "triage", "segmentation", "reading", "triage")
         for work, lane in zip(works, lanes, strict=True):
             # Each caller is cancelled while its work runs: without the shield the next work would start beside it.
             caller = asyncio.create_task(gate.run(lane, work))
@@ -94,7 +96,7 @@ class TestRun:
             caller.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await caller
-            following = asyncio.create_task(gate.run("segmenter", lambda: "next"))
+            following = asyncio.create_task(gate.run("segmentation", lambda: "next"))
             await asyncio.sleep(0.02)
             assert not following.done()
             assert gate.state.running == 1
@@ -106,7 +108,7 @@ class TestRun:
     async def test_five_callers_cancelled_at_once_leave_one_running(self, gate: ComputeGate) -> None:
         meter = Meter()
         works = [HeldWork(meter) for _ in range(5)]
-        callers = [asyncio.create_task(gate.run("reader", work)) for work in works]
+        callers = [asyncio.create_task(gate.run("reading", work)) for work in works]
         await until(works[0].began.is_set)
         for caller in callers:
             caller.cancel()
@@ -119,7 +121,7 @@ class TestRun:
 
     async def test_a_permit_returns_only_when_the_thread_ends(self, gate: ComputeGate) -> None:
         work = HeldWork()
-        caller = asyncio.create_task(gate.run("reader", work))
+        caller = asyncio.create_task(gate.run("reading", work))
         await until(work.began.is_set)
         caller.cancel()
         await asyncio.gather(caller, return_exceptions=True)
@@ -129,7 +131,7 @@ class TestRun:
 
     async def test_cancelling_sets_the_stop_event(self, gate: ComputeGate) -> None:
         stop = threading.Event()
-        caller = asyncio.create_task(gate.run("reader", lambda: stop.wait(LIMIT_S), stop))
+        caller = asyncio.create_task(gate.run("reading", lambda: stop.wait(LIMIT_S), stop))
         await until(lambda: gate.state.running == 1)
         assert not stop.is_set()
         caller.cancel()
@@ -142,8 +144,8 @@ class TestRun:
             raise ValueError("on purpose")
 
         with pytest.raises(ValueError, match="on purpose"):
-            await gate.run("reader", fail)
-        assert await gate.run("reader", lambda: "works") == "works"
+            await gate.run("reading", fail)
+        assert await gate.run("reading", lambda: "works") == "works"
 
     async def test_an_error_after_the_caller_left_returns_the_permit(self, gate: ComputeGate) -> None:
         release = threading.Event()
@@ -152,22 +154,22 @@ class TestRun:
             release.wait(LIMIT_S)
             raise ValueError("nobody waits for this")
 
-        caller = asyncio.create_task(gate.run("reader", fail))
+        caller = asyncio.create_task(gate.run("reading", fail))
         await until(lambda: gate.state.running == 1)
         caller.cancel()
         await asyncio.gather(caller, return_exceptions=True)
         release.set()
-        assert await gate.run("reader", lambda: "works") == "works"
+        assert await gate.run("reading", lambda: "works") == "works"
 
     async def test_different_models_run_beside_each_other(self, wide_gate: ComputeGate) -> None:
         # The barrier opens only when both are inside at the same time.
         barrier = threading.Barrier(2, timeout=LIMIT_S)
-        await asyncio.gather(wide_gate.run("reader", barrier.wait), wide_gate.run("segmenter", barrier.wait))
+        await asyncio.gather(wide_gate.run("reading", barrier.wait), wide_gate.run("segmentation", barrier.wait))
 
     async def test_one_model_never_runs_twice_at_once(self, wide_gate: ComputeGate) -> None:
         meter = Meter()
         first, second = HeldWork(meter), HeldWork(meter)
-        callers = [asyncio.create_task(wide_gate.run("reader", work)) for work in (first, second)]
+        callers = [asyncio.create_task(wide_gate.run("reading", work)) for work in (first, second)]
         await until(first.began.is_set)
         await asyncio.sleep(0.02)
         assert not second.began.is_set()
@@ -184,10 +186,10 @@ class TestRun:
 
     async def test_a_waiter_cancelled_before_its_turn_frees_its_place(self, gate: ComputeGate) -> None:
         work = HeldWork()
-        running = asyncio.create_task(gate.run("reader", work))
+        running = asyncio.create_task(gate.run("reading", work))
         await until(work.began.is_set)
         ran: list[str] = []
-        for lane in ("reader", "triage"):  # one waits for its model, the other for a permit
+        for lane in ("reading", "triage"):  # one waits for its model, the other for a permit
             waiter = asyncio.create_task(gate.run(lane, lambda: ran.append("cancelled")))
             await until(lambda: gate.state.waiting == 1)
             waiter.cancel()
@@ -196,7 +198,7 @@ class TestRun:
         work.release.set()
         await running
         assert await gate.run("triage", lambda: "works") == "works"
-        assert await gate.run("reader", lambda: "works") == "works"
+        assert await gate.run("reading", lambda: "works") == "works"
         assert ran == []
 
     async def test_random_cancellations_leave_the_gate_idle_and_never_over_its_permits(
@@ -206,7 +208,7 @@ class TestRun:
         meter = Meter()
         by_lane = {lane: Meter() for lane in LANES}
 
-        def work_on(lane: Lane) -> None:
+        def work_on(lane: Stage) -> None:
             with meter.running(), by_lane[lane].running():
                 time.sleep(0.003)
 
@@ -223,6 +225,92 @@ class TestRun:
         assert any(isinstance(end, asyncio.CancelledError) for end in ends)
         assert meter.peak == 2
         assert {lane: each.peak for lane, each in by_lane.items()} == dict.fromkeys(LANES, 1)
+
+
+class TestOrder:
+    async def order_of(self, gate: ComputeGate, calls: list[tuple[Stage, bool]]) -> list[tuple[Stage, bool]]:
+        """In which order calls ran that all waited for one that held the gate."""
+        held, order = HeldWork(), []
+        first = asyncio.create_task(gate.run("triage", held))
+        await until(held.began.is_set)
+
+        async def ask(stage: Stage, *, urgent: bool) -> None:
+            stat.set(urgent)
+            await gate.run(stage, lambda: order.append((stage, urgent)))
+
+        waiting = [asyncio.create_task(ask(stage, urgent=urgent)) for stage, urgent in calls]
+        await until(lambda: gate.state.waiting == len(calls))
+        held.release.set()
+        await asyncio.gather(first, *waiting)
+        return order
+
+    async def test_questions_go_first_and_segmentation_last(self, gate: ComputeGate) -> None:
+        calls = [(stage, False) for stage in reversed(STAGES)]
+        assert await self.order_of(gate, calls) == [(stage, False) for stage in STAGES]
+
+    async def test_stat_goes_before_routine_but_not_before_a_question(self, gate: ComputeGate) -> None:
+        calls: list[tuple[Stage, bool]] = [
+            ("reading", False),
+            ("segmentation", True),
+            ("triage", True),
+            ("question", False),
+        ]
+        assert await self.order_of(gate, calls) == [
+            ("question", False),
+            ("triage", True),
+            ("segmentation", True),
+            ("reading", False),
+        ]
+
+    async def test_equals_go_in_the_order_in_which_they_came(self, gate: ComputeGate) -> None:
+        order: list[int] = []
+        held = HeldWork()
+        first = asyncio.create_task(gate.run("triage", held))
+        await until(held.began.is_set)
+        waiting = [asyncio.create_task(gate.run("triage", partial(order.append, number))) for number in range(5)]
+        await until(lambda: gate.state.waiting == 5)
+        held.release.set()
+        await asyncio.gather(first, *waiting)
+        assert order == list(range(5))
+
+    async def test_reading_lets_questions_in_on_its_own_thread(self, gate: ComputeGate) -> None:
+        asked = threading.Event()
+
+        def read() -> tuple[str, int]:
+            assert asked.wait(LIMIT_S)
+            gate.answer_questions()
+            return "read", threading.get_ident()
+
+        reading = asyncio.create_task(gate.run("reading", read))
+        question = asyncio.create_task(gate.run("question", threading.get_ident))
+        gone = asyncio.create_task(gate.run("question", partial(pytest.fail, "its caller has left")))
+        await until(lambda: gate.state == GateState(admitted=0, running=1, waiting=2))
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        assert not reading.done()
+        asked.set()
+        thread = await question
+        assert await reading == ("read", thread)
+        await until(lambda: gate.state == GateState(0, 0, 0))
+
+    async def test_a_question_that_fails_within_a_reading_fails_alone(self, gate: ComputeGate) -> None:
+        asked = threading.Event()
+
+        def read() -> str:
+            assert asked.wait(LIMIT_S)
+            gate.answer_questions()
+            return "read"
+
+        def fail() -> None:
+            raise ValueError("on purpose")
+
+        reading = asyncio.create_task(gate.run("reading", read))
+        question = asyncio.create_task(gate.run("question", fail))
+        await until(lambda: gate.state.waiting == 1)
+        asked.set()
+        with pytest.raises(ValueError, match="on purpose"):
+            await question
+        assert await reading == "read"
 
 
 class TestAdmission:

@@ -18,6 +18,7 @@ def briefing_without_parts(briefing_id: str = "b" * 32, **changes: Any) -> Brief
         "created_at": datetime(2026, 11, 23, 12, tzinfo=UTC),
         "started_at": None,
         "finished_at": None,
+        "priority": "routine",
         "vitals": None,
         "clinical_context": None,
         "parts": BriefingParts(triage=None, analysis=None, volume=None, report=None, session=None),

@@ -31,6 +31,7 @@ def finished_briefing(
         created_at=now,
         started_at=now,
         finished_at=now,
+        priority="routine",
         vitals=None,
         clinical_context=None,
         parts=BriefingParts(

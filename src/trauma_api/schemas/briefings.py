@@ -14,6 +14,7 @@ from trauma_api.schemas.volume import VolumeResult
 BriefingStatus = Literal["queued", "running", "done", "failed", "cancelled"]
 PartName = Literal["triage", "analysis", "volume", "report", "session"]
 PartStatus = Literal["done", "unavailable"]
+Priority = Literal["stat", "routine"]
 FINAL_STATUSES: tuple[BriefingStatus, ...] = ("done", "failed", "cancelled")
 
 
@@ -21,6 +22,9 @@ class BriefingRequest(Schema):
     """Which study, and what is known of the patient."""
 
     study_id: StudyId
+    priority: Priority = Field(
+        default="routine", description="`stat` goes before all that is routine; questions go before both."
+    )
     vitals: Vitals | None = None
     clinical_context: ClinicalContext | None = None
 
@@ -112,6 +116,7 @@ class Briefing(Schema):
     created_at: Timestamp
     started_at: Timestamp | None
     finished_at: Timestamp | None
+    priority: Priority
     vitals: Vitals | None
     clinical_context: ClinicalContext | None
     parts: BriefingParts

@@ -1,4 +1,4 @@
-"""The order of work of one briefing: triage, then reading beside segmentation, then the report."""
+"""The order of work of one briefing: triage and reading beside segmentation, then the report."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -60,11 +60,11 @@ class BriefingRun:
         """Run all parts. Returns whether there is anything to report on."""
         journal.update(status="running", started_at=datetime.now(UTC))
         journal.add_event("started")
-        triage = await self._run_triage(journal, study)
         async with asyncio.TaskGroup() as group:
-            reading = group.create_task(self._run_analysis(journal, study, triage, request))
             segmentation = group.create_task(self._run_volume(journal, study))
-        findings, volume = reading.result(), segmentation.result()
+            triage = await self._run_triage(journal, study)
+            findings = await self._run_analysis(journal, study, triage, request)
+        volume = segmentation.result()
         await self._run_report(journal, study, request, findings, volume)
         return findings is not None or volume is not None
 

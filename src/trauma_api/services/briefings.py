@@ -26,11 +26,12 @@ from trauma_api.schemas.briefings import (
 from trauma_api.services.briefing_journal import BriefingJournal
 from trauma_api.services.briefing_run import BriefingRun, failure_of
 from trauma_api.services.eligibility import require_eligible
-from trauma_api.services.gate import ComputeGate
+from trauma_api.services.gate import ComputeGate, stat
 from trauma_api.services.retry import while_store_is_away
 from trauma_api.services.sessions import SessionService
 from trauma_api.services.studies import StudyService
 from trauma_api.services.study_storage import StoredStudy
+from trauma_api.services.turns import Turns
 
 if TYPE_CHECKING:
     from trauma_api.services.store import Store
@@ -97,7 +98,7 @@ class BriefingService:
         self._sessions = sessions
         self._store = store
         self._gate = gate
-        self._turns = asyncio.Semaphore(concurrent)
+        self._turns = Turns(concurrent)
         self._queue_limit = queue_limit
         self._taken = 0
         self._draining = draining
@@ -166,8 +167,10 @@ class BriefingService:
         self._journals[briefing_id] = journal
 
     async def _work(self, journal: BriefingJournal, study: StoredStudy, request: BriefingRequest) -> None:
+        urgent = request.priority == "stat"
+        stat.set(urgent)
         try:
-            async with self._turns:
+            async with self._turns.turn(stat=urgent):
                 if await self._run.run(journal, study, request):
                     await self._open_session(journal)
                     journal.finish("done")
@@ -309,6 +312,7 @@ def _new_briefing(study: StoredStudy, request: BriefingRequest) -> Briefing:
         created_at=datetime.now(UTC),
         started_at=None,
         finished_at=None,
+        priority=request.priority,
         vitals=request.vitals,
         clinical_context=request.clinical_context,
         parts=BriefingParts(triage=None, analysis=None, volume=None, report=None, session=None),

@@ -1,23 +1,43 @@
 """The gate in front of the models: bounded admission, bounded running work, one owner thread per model.
 
+Whoever waits goes by what waits for it: a question first, because a person waits for its first word; then what is
+stat; then reading before triage before segmentation, so that the longest chain of a briefing goes on. Work is cut into
+tiles of slices, and reading lets questions in between two tokens, so that nobody waits for a whole study.
+
 A permit belongs to the work, not to the waiter: it comes back when the thread has ended, also when the client that
 waited for it left long before. Cancelling a waiter only asks the work to stop.
 """
 
 import asyncio
+import itertools
 import math
 import threading
 import time
+from bisect import insort
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from trauma_api.errors import UnavailableError
 
 T = TypeVar("T")
-Lane = Literal["triage", "reader", "segmenter"]
+Stage = Literal["question", "reading", "triage", "segmentation"]
+"""What a model call is for, most urgent first."""
+
+_URGENCY: dict[Stage, int] = {"question": 0, "reading": 1, "triage": 2, "segmentation": 3}
+_MODEL_OF: dict[Stage, str] = {
+    "question": "reader",
+    "reading": "reader",
+    "triage": "triage",
+    "segmentation": "segmenter",
+}
+
+stat: ContextVar[bool] = ContextVar("stat", default=False)
+"""Whether what this task asks of the gate goes before what is routine."""
 
 
 class GateBusyError(UnavailableError):
@@ -41,11 +61,32 @@ class GateState:
     waiting: int
 
 
+@dataclass(order=True)
+class _Call:
+    """A model call that waits or runs; calls compare by who goes first."""
+
+    urgency: tuple[bool, bool, int, int]
+    stage: Stage = field(compare=False)
+    work: Callable[[], Any] = field(compare=False)
+    result: Future[Any] = field(compare=False, default_factory=Future)
+
+    def settle(self) -> None:
+        """Do the work on this thread; whoever waits gets what it returns or raises."""
+        if not self.result.set_running_or_notify_cancel():
+            return
+        try:
+            returned = self.work()
+        except BaseException as error:  # noqa: BLE001  # belongs to whoever waits, whatever it is
+            self.result.set_exception(error)
+        else:
+            self.result.set_result(returned)
+
+
 class _Lane:
-    """One model: its owner thread, and the turn to use it."""
+    """One model: its owner thread, and whether it is busy."""
 
     def __init__(self, name: str) -> None:
-        self.turn = asyncio.Semaphore(1)
+        self.busy = False
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"model-{name}")
 
 
@@ -55,17 +96,19 @@ class ComputeGate:
     def __init__(self, *, permits: int, queue_limit: int) -> None:
         self._permit_count = permits
         self._admission_limit = permits + queue_limit
-        self._permits = asyncio.Semaphore(permits)
-        self._lanes: dict[str, _Lane] = {name: _Lane(name) for name in ("triage", "reader", "segmenter")}
+        self._lanes = {name: _Lane(name) for name in sorted(set(_MODEL_OF.values()))}
+        self._numbers = itertools.count()
+        # guards what waits: the event loop and the models' threads both take from it
+        self._lock = threading.Lock()
+        self._waiting: list[_Call] = []
         self._admitted = 0
         self._running = 0
-        self._waiting = 0
         self._job_seconds = 1.0
 
     @property
     def state(self) -> GateState:
         """How busy it is."""
-        return GateState(self._admitted, self._running, self._waiting)
+        return GateState(self._admitted, self._running, len(self._waiting))
 
     @contextmanager
     def admission(self) -> Iterator[None]:
@@ -81,41 +124,60 @@ class ComputeGate:
             self._admitted -= 1
             self._job_seconds = 0.8 * self._job_seconds + 0.2 * (time.monotonic() - began)
 
-    async def run(self, lane_name: Lane, work: Callable[[], T], stop: threading.Event | None = None) -> T:
-        """Run ``work`` on the model's thread. When the caller is cancelled, ``stop`` is set for the work to see."""
-        lane = self._lanes[lane_name]
-        await self._acquire(lane)
-        loop = asyncio.get_running_loop()
-        future = lane.thread.submit(work)
-        future.add_done_callback(lambda _: self._release_from_thread(loop, lane))
+    async def run(self, stage: Stage, work: Callable[[], T], stop: threading.Event | None = None) -> T:
+        """Run ``work`` on its model's thread. When the caller is cancelled, ``stop`` is set for the work to see."""
+        urgency = (stage != "question", not stat.get(), _URGENCY[stage], next(self._numbers))
+        call = _Call(urgency, stage, work)
+        with self._lock:
+            insort(self._waiting, call)
+        self._start_what_may()
         try:
-            return await asyncio.shield(_quiet(future))
+            result: T = await asyncio.shield(_quiet(call.result))
         except asyncio.CancelledError:
+            self._withdraw(call)
             if stop is not None:
                 stop.set()
             raise
+        return result
 
-    async def _acquire(self, lane: _Lane) -> None:
-        self._waiting += 1
-        try:
-            await lane.turn.acquire()
-            try:
-                await self._permits.acquire()
-            except asyncio.CancelledError:
-                lane.turn.release()
-                raise
-        finally:
-            self._waiting -= 1
-        self._running += 1
+    def answer_questions(self) -> None:
+        """Run the questions that wait for the reader now. For work on the reader's thread, between two tokens."""
+        while (call := self._take(lambda one: one.stage == "question")) is not None:
+            call.settle()
 
-    def _release_from_thread(self, loop: asyncio.AbstractEventLoop, lane: _Lane) -> None:
+    def _start_what_may(self) -> None:
+        """Give out what permits and models are free; on the event loop."""
+        loop = asyncio.get_running_loop()
+        while self._running < self._permit_count:
+            call = self._take(lambda one: not self._lanes[_MODEL_OF[one.stage]].busy)
+            if call is None:
+                return
+            lane = self._lanes[_MODEL_OF[call.stage]]
+            lane.busy = True
+            self._running += 1
+            lane.thread.submit(call.settle).add_done_callback(partial(self._release_from_thread, loop, lane))
+
+    def _take(self, may: Callable[[_Call], bool]) -> _Call | None:
+        """The first of those that wait and may run; it waits no longer."""
+        with self._lock:
+            for place, call in enumerate(self._waiting):
+                if may(call):
+                    return self._waiting.pop(place)
+        return None
+
+    def _withdraw(self, call: _Call) -> None:
+        with self._lock:
+            if call in self._waiting:
+                self._waiting.remove(call)
+
+    def _release_from_thread(self, loop: asyncio.AbstractEventLoop, lane: _Lane, _ended: Future[None]) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(self._release, lane)
 
     def _release(self, lane: _Lane) -> None:
         self._running -= 1
-        self._permits.release()
-        lane.turn.release()
+        lane.busy = False
+        self._start_what_may()
 
     def close(self) -> None:
         """Take no more work; threads end with the call they are on."""

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,7 +192,7 @@ class LocalSegmentation:
             stop = min(start + self._engine.batch_size, total)
             work = partial(self._segment_batch, voxels_zyx_hu, spacing_zyx_mm, start, stop)
             with _translated():
-                probability[start:stop] = await self._gate.run("segmenter", work)
+                probability[start:stop] = await self._gate.run("segmentation", work)
             on_progress(stop, total)
         return probability
 
@@ -208,10 +208,15 @@ class LocalSegmentation:
 
 
 class LocalGeneration:
-    """Reading and writing in this process. A caller that is cancelled stops the model within one token."""
+    """Reading and writing in this process. A caller that is cancelled stops the model within one token.
 
-    def __init__(self, engine: ReaderEngine, gate: ComputeGate) -> None:
-        self._engine, self._gate = engine, gate
+    Whatever is no question lets the questions that wait go first, between two of its tokens.
+    """
+
+    def __init__(
+        self, engine: ReaderEngine, gate: ComputeGate, *, stage: Literal["question", "reading"] = "reading"
+    ) -> None:
+        self._engine, self._gate, self._stage = engine, gate, stage
 
     @property
     def info(self) -> EngineInfo:
@@ -227,6 +232,11 @@ class LocalGeneration:
             if on_text is not None and not loop.is_closed():
                 loop.call_soon_threadsafe(on_text, text)
 
-        work = partial(self._engine.generate, request, pass_on, stop.is_set)
+        def stopped() -> bool:
+            if self._stage != "question":
+                self._gate.answer_questions()
+            return stop.is_set()
+
+        work = partial(self._engine.generate, request, pass_on, stopped)
         with _translated():
-            return await self._gate.run("reader", work, stop)
+            return await self._gate.run(self._stage, work, stop)
