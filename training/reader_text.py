@@ -34,7 +34,7 @@ from trauma_api.schemas.base import RESEARCH_NOTICE, Caveat
 from trauma_api.schemas.patient import ClinicalContext, Vitals
 from trauma_api.schemas.report import SectionName
 from trauma_api.schemas.studies import Eligibility
-from trauma_api.schemas.volume import SliceVolume, VolumeInterval, VolumeResult
+from trauma_api.schemas.volume import SegmentedSlices, SliceVolume, VolumeInterval, VolumeResult
 from trauma_api.services.analysis import FORM
 from trauma_api.services.facts import Facts, collect_facts
 from trauma_api.services.faithfulness import NOT_DERIVABLE
@@ -206,6 +206,7 @@ def random_volume(random: Random) -> VolumeResult:
         risk_level=risk_level(volume_ml),
         risk_convention="-",
         spacing_zyx_mm=[5.0, 0.8, 0.8],
+        segmented_slices=SegmentedSlices(first=0, last=0),
         slices=[SliceVolume(slice_index=random.randrange(400), volume_ml=volume_ml / 3)],
         mask_url="",
         provenance=[],

@@ -13,7 +13,7 @@ from tests.support.studies import write_slices
 from trauma_api.imaging.uploads import ReadLimits, ReadStudy
 from trauma_api.schemas.analysis import Findings, HemoperitoneumFinding, InjuryPatternFinding, SeverityFinding
 from trauma_api.schemas.base import RESEARCH_NOTICE
-from trauma_api.schemas.volume import VolumeInterval, VolumeResult
+from trauma_api.schemas.volume import SegmentedSlices, VolumeInterval, VolumeResult
 from trauma_api.services.store import Store, connect
 from trauma_api.services.studies import StudyService
 from trauma_api.services.study_storage import StoredStudy, StudyStorage
@@ -98,6 +98,7 @@ def volume() -> VolumeResult:
         risk_level="MODERATE",
         risk_convention="convention",
         spacing_zyx_mm=[5.0, 2.2, 2.2],
+        segmented_slices=SegmentedSlices(first=0, last=47),
         slices=[],
         mask_url="",
         provenance=[],

@@ -13,6 +13,7 @@ from tests.support.engines import Box, ConstantSegmenter, FailingSegmenter, fail
 from tests.support.reading import read_files
 from trauma_api.engines.base import EngineOutOfMemoryError
 from trauma_api.imaging.volume import CTVolume
+from trauma_api.schemas.studies import Coverage
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError, LocalSegmentation
 from trauma_api.services.study_storage import StoredStudy, StudyNotFoundError, StudyStorage
@@ -92,6 +93,36 @@ class TestRun:
         assert [item.volume_ml for item in result.slices] == [0, 0, 4.84, 3.63, 2.42, 0, 0, 0]
         assert result.volume_ml == 10.9
         assert result.interval.low_ml == 1.8
+
+    async def test_what_lies_far_from_the_abdomen_is_not_segmented_and_said_so(
+        self, volumes: VolumeService, study: StoredStudy, storage: StudyStorage
+    ) -> None:
+        assert isinstance(study.stack, CTVolume)
+        assert study.stack.affine_lps is not None
+        far_apart = study.stack.affine_lps * np.array([6.0, 1.0, 1.0, 1.0])  # 30 mm, so that two slices are the margin
+        shown = Coverage(
+            first_abdomen_slice=3, last_abdomen_slice=4, abdomen_extent_mm=60, top_included=True, bottom_included=True
+        )
+        eligibility = study.record.eligibility.model_copy(update={"coverage": shown})
+        tall = replace(
+            study,
+            stack=replace(study.stack, affine_lps=far_apart),
+            record=study.record.model_copy(update={"eligibility": eligibility}),
+        )
+        result = await volumes.run(tall)
+        assert (result.segmented_slices.first, result.segmented_slices.last) == (1, 6)
+        # the boxes lie in what the segmenter is given: its slices 2 to 4 are those from 3 to 5 of the study
+        assert [item.volume_ml > 0 for item in result.slices] == [False, False, False, True, True, True, False, False]
+        kept = await anyio.to_thread.run_sync(storage.open_mask, study.record.study_id)
+        assert kept is not None
+        assert kept.probability_zyx.shape == study.stack.voxels_zyx_hu.shape
+
+    async def test_where_no_abdomen_was_recognised_all_slices_are_segmented(
+        self, volumes: VolumeService, study: StoredStudy
+    ) -> None:
+        unseen = study.record.eligibility.model_copy(update={"coverage": None})
+        result = await volumes.run(replace(study, record=study.record.model_copy(update={"eligibility": unseen})))
+        assert (result.segmented_slices.first, result.segmented_slices.last) == (0, 7)
 
     async def test_the_interval_is_measured_at_a_stricter_and_a_laxer_threshold(
         self, volumes: VolumeService, study: StoredStudy

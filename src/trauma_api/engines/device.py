@@ -38,6 +38,11 @@ def cpu_has_bfloat16() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
+def choose_vision_dtype(device: torch.device) -> torch.dtype:
+    """The same for triage and segmentation, which also on a CPU run in bfloat16 where it multiplies that natively."""
+    return torch.bfloat16 if device.type == "cpu" and cpu_has_bfloat16() else choose_dtype(device)
+
+
 def dtype_name(dtype: torch.dtype) -> str:
     """As results state it, for example "float32"."""
     return str(dtype).removeprefix("torch.")

@@ -15,10 +15,13 @@ from trauma_api.engines.device import (
     Device,
     choose_device,
     choose_dtype,
+    choose_vision_dtype,
     dtype_name,
     within_memory,
 )
 from trauma_api.imaging.windowing import padded_to_square
+
+_TILE_ON_DEVICE, _TILE_ON_CPU, _SMALL_TOWER = 32, 16, 50_000_000
 
 
 def suspicion_from_logits(logits: NDArray[np.float32], scale: float, offset: float) -> NDArray[np.float32]:
@@ -66,16 +69,19 @@ class SiglipTriage:
         device: Device = "auto",
         token: str | None = None,
         cache_dir: Path | None = None,
-        batch_size: int = 8,
+        batch_size: int | None = None,
     ) -> "SiglipTriage":
-        """Load a local folder or hub id. Raises CheckpointError."""
+        """Load a local folder or hub id; ``batch_size`` None goes by device and model. Raises CheckpointError."""
         found = open_checkpoint(checkpoint, "triage", token=token, cache_dir=cache_dir)
         place = choose_device(device)
         model, processor = _load_model(found, place)
         calibration = found.metadata.calibration
         if calibration is None:
             raise CheckpointError(f"The metadata of {checkpoint} states no calibration; add it to trauma.json.")
-        info = found.engine_info(place, dtype_name(model.dtype))
+        # the statements are embedded once, in the model's own precision; only the tower is asked again and again
+        model.vision_model.to(choose_vision_dtype(place))
+        info = found.engine_info(place, dtype_name(model.vision_model.dtype))
+        batch_size = batch_size or _batch_size(model.vision_model, place)
         return cls(model, processor, statements, info, calibration=calibration, batch_size=batch_size)
 
     @property
@@ -104,6 +110,14 @@ class SiglipTriage:
             cosines = torch.nn.functional.normalize(pooled.float(), dim=-1) @ self._statements.T
             batches.append((cosines * self._scale + self._bias).cpu().numpy())
         return np.concatenate(batches)
+
+
+def _batch_size(tower: Any, place: torch.device) -> int:
+    """Slices of a tile: many on an accelerator, on a CPU no more than keep others waiting for about a second."""
+    if place.type != "cpu":
+        return _TILE_ON_DEVICE
+    small = sum(weight.numel() for weight in tower.parameters()) < _SMALL_TOWER
+    return _TILE_ON_CPU if small else 1
 
 
 def _load_model(found: Checkpoint, place: torch.device) -> tuple[Any, Any]:

@@ -18,7 +18,7 @@ from trauma_api.engines.device import (
     Device,
     choose_device,
     choose_dtype,
-    cpu_has_bfloat16,
+    choose_vision_dtype,
     dtype_name,
     within_memory,
 )
@@ -136,8 +136,7 @@ class UNetSegmenter:
         if seen is None or threshold is None:
             raise CheckpointError(f"The metadata of {checkpoint} lacks input or threshold; add them to trauma.json.")
         model = loading(checkpoint, lambda: _load_model(found.folder, len(seen.channels), place))
-        dtype = torch.bfloat16 if place.type == "cpu" and cpu_has_bfloat16() else choose_dtype(place)
-        info = found.engine_info(place, dtype_name(dtype))
+        info = found.engine_info(place, dtype_name(choose_vision_dtype(place)))
         return cls(
             model,
             info,

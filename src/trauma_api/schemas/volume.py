@@ -31,6 +31,13 @@ class SliceVolume(Schema):
     volume_ml: VolumeMl
 
 
+class SegmentedSlices(Schema):
+    """The slices that were segmented; those far from the abdomen are not, and count as without blood."""
+
+    first: SliceIndex
+    last: SliceIndex
+
+
 class VolumeResult(Result):
     """Hemorrhage volume with the true spacing, its interval and its risk level."""
 
@@ -41,6 +48,7 @@ class VolumeResult(Result):
     risk_level: RiskLevel
     risk_convention: str = Field(description="Where the risk level comes from.")
     spacing_zyx_mm: SpacingZyxMm
+    segmented_slices: SegmentedSlices
     slices: list[SliceVolume]
     mask_url: str = Field(
         description="URL of a slice's picture with the mask drawn in, with `{slice_index}` to fill in."

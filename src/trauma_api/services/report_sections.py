@@ -183,8 +183,14 @@ def _quantification(facts: Facts, inputs: ReportInputs) -> list[Statement]:
     if inputs.volume is None:
         return [_NO_VOLUME]
     measured = [Evidence(kind="measurement", name="volume_ml")]
+    segmented, count = inputs.volume.segmented_slices, inputs.study.stack.slice_count
+    some = (
+        f"Slices {segmented.first} to {segmented.last} of {count} were segmented; those far from the abdomen were not."
+    )
+    whole = segmented.last - segmented.first + 1 == count
     return [
         *_stated(("volume_ml",), facts, inputs),
+        *([] if whole else [_said(some, measured)]),
         _said(f"How the interval was made: {inputs.volume.interval.method}", measured),
         *_stated(("bloodiest_slice", "risk_level"), facts, inputs),
         _said(RISK_CONVENTION, measured),

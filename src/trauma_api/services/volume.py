@@ -1,5 +1,6 @@
 """Volume: segment, measure, and keep the mask for pictures."""
 
+import math
 import time
 from functools import partial
 
@@ -18,12 +19,14 @@ from trauma_api.imaging.measure import (
 from trauma_api.imaging.volume import CTVolume, ImageStack
 from trauma_api.imaging.windowing import picture_hu
 from trauma_api.schemas.base import RESEARCH_NOTICE
-from trauma_api.schemas.volume import SliceVolume, VolumeInterval, VolumeResult
+from trauma_api.schemas.volume import SegmentedSlices, SliceVolume, VolumeInterval, VolumeResult
 from trauma_api.services.eligibility import require_eligible
 from trauma_api.services.ports import Progress, SegmentationPort, ignore_progress
 from trauma_api.services.provenance import caveats_of, provenance_of
 from trauma_api.services.study_storage import MaskRecord, StoredMask, StoredStudy, StudyStorage
 
+ABDOMEN_MARGIN_MM = 60.0
+"""Around the slices in which the abdomen was recognised, those that are segmented too."""
 INTERVAL_SHARE = 0.4
 """The interval's thresholds lie this share of the way from the threshold to 0 and to 1."""
 
@@ -37,6 +40,25 @@ class NoSpacingError(InputError):
         "Millilitres need the true spacing, and this study has none: send the DICOM series or a NIfTI file, "
         "or state spacing_mm with the pictures."
     )
+
+
+def slices_to_segment(study: StoredStudy) -> slice:
+    """The abdomen's slices with a margin; all of them where it was not recognised or no distance is known."""
+    count, spacing = study.stack.slice_count, study.stack.spacing_zyx_mm
+    coverage = study.record.eligibility.coverage
+    if spacing is None or coverage is None or coverage.first_abdomen_slice is None:
+        return slice(0, count)
+    last = count - 1 if coverage.last_abdomen_slice is None else coverage.last_abdomen_slice
+    margin = math.ceil(ABDOMEN_MARGIN_MM / spacing[0])
+    return slice(max(coverage.first_abdomen_slice - margin, 0), min(last + margin + 1, count))
+
+
+def _among_all(probability_zyx: NDArray[np.uint8], segmented: slice, slice_count: int) -> NDArray[np.uint8]:
+    if len(probability_zyx) == slice_count:
+        return probability_zyx
+    whole = np.zeros((slice_count, *probability_zyx.shape[1:]), np.uint8)
+    whole[segmented] = probability_zyx
+    return whole
 
 
 class VolumeService:
@@ -59,7 +81,8 @@ class VolumeService:
         if spacing is None:
             raise NoSpacingError
         chosen = self._port.threshold if threshold is None else threshold
-        mask = await self._mask(study, spacing, chosen, on_progress)
+        wanted = slices_to_segment(study)
+        mask = await self._mask(study, spacing, chosen, wanted, on_progress)
         stack = study.stack
         low, high = chosen * (1 - INTERVAL_SHARE), chosen + (1 - chosen) * INTERVAL_SHARE
         measure = await anyio.to_thread.run_sync(
@@ -73,10 +96,15 @@ class VolumeService:
                 slice_thickness_mm=stack.slice_thickness_mm if isinstance(stack, CTVolume) else None,
             )
         )
-        return self._result(study, measure, spacing, chosen, (low, high), time.monotonic() - began)
+        return self._result(study, measure, spacing, chosen, (low, high), wanted, time.monotonic() - began)
 
     async def _mask(
-        self, study: StoredStudy, spacing: tuple[float, float, float], threshold: float, on_progress: Progress
+        self,
+        study: StoredStudy,
+        spacing: tuple[float, float, float],
+        threshold: float,
+        wanted: slice,
+        on_progress: Progress,
     ) -> StoredMask:
         study_id = study.record.study_id
         record = MaskRecord(checkpoint_sha256=self._port.info.sha256, threshold=threshold)
@@ -88,7 +116,7 @@ class VolumeService:
         voxels = (
             stack.voxels_zyx_hu if isinstance(stack, CTVolume) else await anyio.to_thread.run_sync(picture_hu, stack)
         )
-        probability = await self._port.segment(voxels, spacing, on_progress)
+        probability = _among_all(await self._port.segment(voxels[wanted], spacing, on_progress), wanted, len(voxels))
         if self._port.minimum_component_ml > 0:
             probability = await anyio.to_thread.run_sync(self._cleaned, stack, spacing, probability)
         await anyio.to_thread.run_sync(self._storage.save_mask, study_id, record, probability)
@@ -114,6 +142,7 @@ class VolumeService:
         spacing: tuple[float, float, float],
         threshold: float,
         interval: tuple[float, float],
+        segmented: slice,
         duration_s: float,
     ) -> VolumeResult:
         study_id = study.record.study_id
@@ -130,6 +159,7 @@ class VolumeService:
             risk_level=risk_level(volume_ml),
             risk_convention=RISK_CONVENTION,
             spacing_zyx_mm=[round(value, 6) for value in spacing],
+            segmented_slices=SegmentedSlices(first=segmented.start, last=segmented.stop - 1),
             slices=[
                 SliceVolume(slice_index=index, volume_ml=round(value, 2))
                 for index, value in enumerate(measure.volume_per_slice_ml)
