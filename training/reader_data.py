@@ -26,7 +26,7 @@ from reader_text import Example
 from reader_truth import form_values, free_texts
 from trauma_api.engines.base import Turn
 from trauma_api.engines.checkpoints import open_checkpoint
-from trauma_api.engines.device import cpu_has_bfloat16
+from trauma_api.engines.device import choose_vision_dtype
 from trauma_api.engines.siglip import suspicion_from_logits
 from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth
 from trauma_api.services.triage import select_slices, with_neighbours
@@ -36,7 +36,7 @@ from triage_run import compare, embed_statements, statement_tokens
 from write_untrained_checkpoints import READER_SLICES
 
 FREE_TEXT_WEIGHT = 0.1
-SEEN_AT_ONCE = 48
+SEEN_AT_ONCE = 16
 _THRESHOLD: float = Settings.model_fields["triage_threshold"].default
 _SUSPICION_NOISE, _LONGEST_SHIFT = 0.08, 2
 _FEATURE_NOISE = 0.15
@@ -54,6 +54,8 @@ def write_features(folders: Sequence[Path], triage: Path, most_slices: int, look
     found = open_checkpoint(str(triage), "triage")
     model: Any = SiglipModel.from_pretrained(triage, dtype=torch.float32).eval()
     statements = embed_statements(model, statement_tokens(triage, model))
+    # as the engine does it
+    model.vision_model.to(choose_vision_dtype(torch.device("cpu")))
     calibration = found.metadata.calibration
     if calibration is None:
         raise ValueError(f"{triage} states no calibration")
@@ -103,10 +105,9 @@ def _see_all(
 
 
 def _see(model: Any, statements: torch.Tensor, pixels: torch.Tensor) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    pixels = pixels / 127.5 - 1.0
-    with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
-        output = model.vision_model(pixel_values=pixels)
-    logits = compare(model, output.pooler_output, statements).numpy()
+    pixels = (pixels / 127.5 - 1.0).to(model.vision_model.dtype)
+    output = model.vision_model(pixel_values=pixels)
+    logits = compare(model, output.pooler_output.float(), statements).numpy()
     return pooled_patches(output.last_hidden_state.float()).half().numpy(), logits
 
 

@@ -1,5 +1,6 @@
 """The three engines, loaded from untrained checkpoints."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from peft import LoraConfig, get_peft_model
 
 from trauma_api.engines.base import ImageOrText, JsonForm, Turn
 from trauma_api.engines.device import limit_threads
@@ -94,3 +96,18 @@ def form() -> JsonForm:
 @pytest.fixture(scope="session")
 def statements() -> tuple[str, ...]:
     return STATEMENTS
+
+
+@pytest.fixture(scope="session")
+def adapter(untrained_checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter that changes every attention layer."""
+    folder = tmp_path_factory.mktemp("adapter")
+    base = GemmaReader.load(str(untrained_checkpoints / "reader"), device="cpu")._model
+    torch.manual_seed(3)
+    config = LoraConfig(
+        r=4, lora_alpha=64, target_modules=r".*language_model.*(q_proj|v_proj)", init_lora_weights=False
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        get_peft_model(base, config).save_pretrained(folder)
+    return folder

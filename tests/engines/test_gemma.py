@@ -2,7 +2,6 @@
 
 import json
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from trauma_api.engines.base import CheckpointError, EngineError, Generation, GenerationRequest, JsonForm, Turn
@@ -190,21 +188,6 @@ def test_a_picture_in_another_turn_than_the_users_is_refused(
 def test_a_prompt_beyond_the_context_is_refused(reader: GemmaReader, reading: Reading) -> None:
     with pytest.raises(EngineError, match="8192"):
         reader.generate(prose(reading(query="liver x " * 5000)))
-
-
-@pytest.fixture(scope="module")
-def adapter(untrained_checkpoints: Path, reader: GemmaReader, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA adapter that changes every attention layer."""
-    folder = tmp_path_factory.mktemp("adapter")
-    base = GemmaReader.load(str(untrained_checkpoints / "reader"), device="cpu")._model
-    torch.manual_seed(3)
-    config = LoraConfig(
-        r=4, lora_alpha=64, target_modules=r".*language_model.*(q_proj|v_proj)", init_lora_weights=False
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-        get_peft_model(base, config).save_pretrained(folder)
-    return folder
 
 
 def test_the_adapter_is_on_only_where_it_is_asked_for(

@@ -101,3 +101,14 @@ def test_air_around_the_body_is_left_out_and_is_no_blood(segmenter: UNetSegmente
 
 def test_a_volume_of_air_goes_through_whole() -> None:
     assert body_box(np.full((2, 40, 60), -1000, np.int16), (1.0, 1.0)) == (slice(0, 40), slice(0, 60))
+
+
+def test_another_volume_has_its_own_body_box(segmenter: UNetSegmenter) -> None:
+    """The box is kept while tiles of one volume follow each other, and must not be taken for another's."""
+    left, right = (np.full((2, 64, 128), -1000, np.int16) for _ in range(2))
+    left[:, 16:48, 8:40], right[:, 16:48, 88:120] = 40, 40
+    spacing = (5.0, 1.5, 1.5)
+    alone = segmenter.probabilities(right, spacing, 0, 2)
+    segmenter.probabilities(left, spacing, 0, 2)
+    np.testing.assert_array_equal(segmenter.probabilities(right, spacing, 0, 2), alone)
+    assert alone[:, :, 100:].any()

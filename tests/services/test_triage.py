@@ -1,19 +1,25 @@
 """Triage: how many slices are read together, and which."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.support.engines import ConstantTriage, FailingTriage, failure
-from trauma_api.engines.base import EngineOutOfMemoryError
-from trauma_api.imaging.volume import CTVolume, PictureStack
+from tests.support.engines import STATEMENTS, ConstantTriage, FailingTriage, failure
+from trauma_api.engines.base import EngineOutOfMemoryError, TriageScores
+from trauma_api.imaging.volume import CTVolume, ImageStack, PictureStack
+from trauma_api.imaging.windowing import model_rgb
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError, LocalTriage
 from trauma_api.services.study_storage import StoredStudy
 from trauma_api.services.triage import (
+    COARSE_STEP_MM,
     TriageService,
+    coarse_indices,
+    fine_indices,
     select_slices,
     slice_budget_for,
     slice_positions_mm,
@@ -149,9 +155,84 @@ class TestSelectSlices:
         assert all(found[index] >= threshold for index in chosen) or suspicious == 0
 
 
+class OneSuspicious(ConstantTriage):
+    """Finds one slice of a stack suspicious, and remembers which it was shown."""
+
+    def __init__(self, stack: ImageStack, suspicious: int) -> None:
+        super().__init__()
+        self._pictures = [model_rgb(stack, index) for index in range(stack.slice_count)]
+        self._suspicious = suspicious
+        self._asked: set[int] = set()
+
+    @property
+    def asked_for(self) -> list[int]:
+        """In anatomical order."""
+        return sorted(self._asked)
+
+    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
+        """0.9 for the suspicious slice, 0.1 for any other."""
+        shown = [next(i for i, one in enumerate(self._pictures) if np.array_equal(one, image)) for image in images_rgb]
+        assert self._asked.isdisjoint(shown), "a slice was scored twice"
+        self._asked.update(shown)
+        suspicion = np.array([0.9 if index == self._suspicious else 0.1 for index in shown], np.float32)
+        return TriageScores(logits=np.zeros((len(shown), STATEMENTS), np.float32), suspicion=suspicion)
+
+
+def spaced(study: StoredStudy, distance_mm: float) -> StoredStudy:
+    """The same slices at another distance."""
+    assert isinstance(study.stack, CTVolume)
+    assert study.stack.affine_lps is not None
+    assert study.stack.spacing_zyx_mm is not None
+    closer = np.array([distance_mm / study.stack.spacing_zyx_mm[0], 1.0, 1.0, 1.0])
+    return replace(study, stack=replace(study.stack, affine_lps=study.stack.affine_lps * closer))
+
+
 def service(engine: ConstantTriage, gate: ComputeGate) -> TriageService:
     """Triage over one engine."""
     return TriageService(LocalTriage(engine, gate), candidates=tuple(TRIAGE_STATEMENTS), threshold=0.5, slice_budget=3)
+
+
+class TestCoarseToFine:
+    @pytest.mark.parametrize("step_mm", [0.5, 0.7, 1.0, 1.25, 2.0, 2.5, 3.0, 5.0, 8.0])
+    def test_no_gap_is_wider_than_the_step_where_slices_allow(self, step_mm: float) -> None:
+        positions = np.arange(97) * step_mm
+        taken = coarse_indices(positions)
+        assert (taken[0], taken[-1]) == (0, 96)
+        assert np.diff(positions[taken]).max() <= max(COARSE_STEP_MM, step_mm) + 1e-6
+        assert len(taken) <= 2 + 96 * step_mm / min(max(COARSE_STEP_MM / 2, step_mm), COARSE_STEP_MM)
+
+    def test_all_around_what_is_selected_is_scored_and_nothing_else(self) -> None:
+        assert fine_indices([10, 20], [0, 5, 10, 15, 20, 22]) == [6, 7, 8, 9, 11, 12, 13, 14, 16, 17, 18, 19, 21]
+        assert fine_indices([0], [0, 5, 10]) == [1, 2, 3, 4]
+        assert fine_indices([3], [2, 3, 4]) == []
+
+    def test_suspicion_of_a_slice_that_was_not_scored_is_its_neighbours(self) -> None:
+        scored, positions = np.array([0.1, 0.9, 0.9], np.float32), np.arange(9.0) * 2
+        shown = with_neighbours(scored, positions[[0, 4, 8]], positions)
+        assert shown.shape == (9,)
+        assert np.all(np.diff(shown) > 0)
+        np.testing.assert_allclose(shown[[0, 4, 8]], with_neighbours(scored, positions[[0, 4, 8]]), atol=1e-6)
+
+    async def test_thin_slices_are_looked_at_coarsely_then_around_the_most_suspicious(self, study: StoredStudy) -> None:
+        thin = spaced(study, 2.5)
+        engine = OneSuspicious(thin.stack, 4)
+        gate = ComputeGate(permits=1, queue_limit=1)
+        told: list[tuple[int, int]] = []
+        result = await service(engine, gate).run(thin, on_progress=lambda done, total: told.append((done, total)))
+        gate.close()
+        assert engine.asked_for == [0, 2, 3, 4, 5, 6, 7]
+        assert [item.slice_index for item in result.slices if item.scored] == engine.asked_for
+        assert all(bool(item.candidates) == item.scored for item in result.slices)
+        assert 4 in result.selected_slices
+        assert told == [(5, 5), (7, 7)]
+        assert "slices-not-scored" in {warning.code for warning in result.warnings}
+
+    async def test_slices_of_five_millimetres_are_all_scored(self, study: StoredStudy) -> None:
+        gate = ComputeGate(permits=1, queue_limit=1)
+        result = await service(ConstantTriage(0.9), gate).run(study)
+        gate.close()
+        assert all(item.scored for item in result.slices)
+        assert "slices-not-scored" not in {warning.code for warning in result.warnings}
 
 
 class TestRun:

@@ -1,6 +1,7 @@
 """Segmentation: a U-Net with a ResNet34 encoder marks blood, slice by slice."""
 
 import math
+import weakref
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch.nn.functional import interpolate, pad
 
-from trauma_api.engines.base import CheckpointError, EngineInfo
+from trauma_api.engines.base import CheckpointError, EngineError, EngineInfo
 from trauma_api.engines.checkpoints import SegmenterInput, loading, open_checkpoint
 from trauma_api.engines.device import (
     Device,
@@ -20,7 +21,7 @@ from trauma_api.engines.device import (
     choose_dtype,
     choose_vision_dtype,
     dtype_name,
-    within_memory,
+    on_device,
 )
 
 ENCODER_STRIDE = 32
@@ -117,6 +118,7 @@ class UNetSegmenter:
         self._minimum_component_ml = minimum_component_ml
         self._component_core_probability = component_core_probability
         self._weight = next(model.parameters())
+        self._last_box: tuple[weakref.ref[NDArray[Any]], tuple[slice, slice]] | None = None
         self._half_on_cpu = info.device == "cpu" and info.dtype == "bfloat16"
 
     @classmethod
@@ -181,19 +183,28 @@ class UNetSegmenter:
     ) -> NDArray[np.float32]:
         """Probability of hemorrhage for slices start to stop, float32 (stop - start, rows, columns).
 
-        Raises EngineOutOfMemoryError; ValueError where start and stop are no part of the volume.
+        Raises EngineError; ValueError where start and stop are no part of the volume.
         """
         if not 0 <= start <= stop <= len(voxels_zyx_hu):
             raise ValueError(f"slices {start} to {stop} are not within a volume of {len(voxels_zyx_hu)}")
         result = np.zeros((stop - start, *voxels_zyx_hu.shape[1:]), np.float32)
-        rows, columns = body_box(voxels_zyx_hu, spacing_zyx_mm[1:])
+        rows, columns = self._box_of(voxels_zyx_hu, spacing_zyx_mm[1:])
         body = voxels_zyx_hu[:, rows, columns]
         for first in range(start, stop, self._batch_size):
             last = min(first + self._batch_size, stop)
-            result[first - start : last - start, rows, columns] = within_memory(
+            result[first - start : last - start, rows, columns] = on_device(
                 partial(self._batch, body, spacing_zyx_mm[1:], first, last)
             )
         return result
+
+    def _box_of(
+        self, voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32], spacing_yx_mm: tuple[float, float]
+    ) -> tuple[slice, slice]:
+        """The body's box; looked for once while tiles of the same volume follow each other."""
+        known = self._last_box
+        if known is None or known[0]() is not voxels_zyx_hu:
+            known = self._last_box = weakref.ref(voxels_zyx_hu), body_box(voxels_zyx_hu, spacing_yx_mm)
+        return known[1]
 
     @torch.inference_mode()
     def _batch(
@@ -210,6 +221,8 @@ class UNetSegmenter:
         padded = pad(images, (0, more_columns, 0, more_rows)).to(self._weight.dtype, memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._half_on_cpu):
             logits = self._model(padded)
+        if not bool(torch.isfinite(logits).all()):
+            raise EngineError("The segmenter's output is not finite: its precision does not hold its activations.")
         inside = logits[..., :rows, :columns].float().sigmoid()
         grid = (voxels_zyx_hu.shape[1], voxels_zyx_hu.shape[2])
         probabilities: NDArray[np.float32] = _resized(inside, grid)[:, 0].cpu().numpy()

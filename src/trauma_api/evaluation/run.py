@@ -227,7 +227,7 @@ def study_result(key: str, case: Case, ran: RanStudy) -> StudyResult:
 def _triage_outcome(result: TriageResult) -> TriageOutcome:
     return TriageOutcome(
         suspicion=tuple(item.suspicion for item in result.slices),
-        hemorrhage_margin=tuple(_margin(item) for item in result.slices),
+        hemorrhage_margin=tuple(_margin(item) for item in result.slices if item.scored),
         threshold=result.threshold,
         selected_slices=tuple(result.selected_slices),
     )

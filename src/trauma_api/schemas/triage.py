@@ -26,10 +26,14 @@ class SliceScore(Schema):
     """One slice's suspicion and what it comes from."""
 
     slice_index: SliceIndex
+    scored: bool = Field(
+        description="False where the model did not look at this slice, but at neighbours within 5 mm: on a CPU, thin "
+        "slices are scored coarsely first."
+    )
     suspicion: Probability = Field(
         description="Of the slice and, where distances are known, of its neighbours within about 14 mm."
     )
-    candidates: list[CandidateScore] = Field(description="Of the slice alone.")
+    candidates: list[CandidateScore] = Field(description="Of the slice alone; empty where it was not scored.")
 
 
 class TriageResult(Result):

@@ -6,7 +6,7 @@ that a long CT cannot keep others waiting and a cancelled job stops at the next 
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Literal, Protocol
@@ -66,12 +66,16 @@ class PromptTooLongError(InputError):
 
 
 class TriagePort(Protocol):
-    """Scores every slice of a stack."""
+    """Scores slices of a stack."""
 
     @property
     def info(self) -> EngineInfo: ...
 
-    async def score(self, stack: ImageStack, on_progress: Progress = ...) -> TriageScores: ...
+    async def score(
+        self, stack: ImageStack, on_progress: Progress = ..., indices: Sequence[int] | None = None
+    ) -> TriageScores:
+        """Scores of the slices ``indices``, in their order; of all where it is None."""
+        ...
 
 
 class SegmentationPort(Protocol):
@@ -135,22 +139,24 @@ class LocalTriage:
         """What is loaded."""
         return self._engine.info
 
-    async def score(self, stack: ImageStack, on_progress: Progress = ignore_progress) -> TriageScores:
-        """Score all slices, batch by batch."""
+    async def score(
+        self, stack: ImageStack, on_progress: Progress = ignore_progress, indices: Sequence[int] | None = None
+    ) -> TriageScores:
+        """Score the slices, batch by batch."""
         batches: list[TriageScores] = []
-        total = stack.slice_count
-        for start in range(0, total, self._engine.batch_size):
-            stop = min(start + self._engine.batch_size, total)
+        wanted = range(stack.slice_count) if indices is None else indices
+        for start in range(0, len(wanted), self._engine.batch_size):
+            batch = wanted[start : start + self._engine.batch_size]
             with _translated():
-                batches.append(await self._gate.run("triage", partial(self._score_batch, stack, start, stop)))
-            on_progress(stop, total)
+                batches.append(await self._gate.run("triage", partial(self._score_batch, stack, batch)))
+            on_progress(start + len(batch), len(wanted))
         return TriageScores(
             logits=np.concatenate([batch.logits for batch in batches]),
             suspicion=np.concatenate([batch.suspicion for batch in batches]),
         )
 
-    def _score_batch(self, stack: ImageStack, start: int, stop: int) -> TriageScores:
-        return self._engine.score([model_rgb(stack, index) for index in range(start, stop)])
+    def _score_batch(self, stack: ImageStack, indices: Sequence[int]) -> TriageScores:
+        return self._engine.score([model_rgb(stack, index) for index in indices])
 
 
 class LocalSegmentation:

@@ -1,12 +1,18 @@
-"""Triage: score every slice, select the ones to read."""
+"""Triage: score the slices, select the ones to read.
+
+On a CPU, where scoring is slow, thin slices are scored coarsely first and then, around those that would be read, each.
+"""
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trauma_api.engines.base import TriageScores
 from trauma_api.imaging.volume import CTVolume, ImageStack
-from trauma_api.schemas.base import RESEARCH_NOTICE
+from trauma_api.schemas.base import RESEARCH_NOTICE, Caveat
 from trauma_api.schemas.triage import CandidateScore, SliceScore, TriageResult
 from trauma_api.services.eligibility import require_eligible
 from trauma_api.services.ports import Progress, TriagePort, ignore_progress
@@ -17,7 +23,9 @@ from trauma_api.settings import TriageCandidate
 GIB = 1024**3
 SUSPICION_REACH_MM = 7.0
 """Standard deviation of the weights by which neighbouring slices count."""
-_SUREST = 1e-6
+COARSE_STEP_MM = 5.0
+"""How far apart the slices lie that a CPU scores first; within the reach of a neighbour's suspicion."""
+_SUREST, _SAME_MM = 1e-6, 1e-3
 
 
 def slice_budget_for(device_memory_bytes: int | None) -> int:
@@ -37,23 +45,52 @@ def slice_positions_mm(stack: ImageStack) -> NDArray[np.float64] | None:
     return np.arange(stack.slice_count, dtype=np.float64) * stack.spacing_zyx_mm[0]
 
 
-def with_neighbours(suspicion: NDArray[np.float32], positions_mm: NDArray[np.floating] | None) -> NDArray[np.float32]:
-    """Suspicion of each slice and its neighbours, by their log-odds. Slices without a known distance count alone."""
+def with_neighbours(
+    suspicion: NDArray[np.float32],
+    positions_mm: NDArray[np.floating] | None,
+    at_mm: NDArray[np.floating] | None = None,
+) -> NDArray[np.float32]:
+    """Suspicion of each slice and its neighbours, by their log-odds. Slices without a known distance count alone.
+
+    With ``at_mm`` it is that of slices there, of which some or all were not scored themselves.
+    """
     if positions_mm is None:
         return suspicion
     sure = np.clip(suspicion.astype(np.float64), _SUREST, 1.0 - _SUREST)
-    log_odds = neighbour_mean(np.log(sure / (1.0 - sure)), positions_mm)
+    log_odds = neighbour_mean(np.log(sure / (1.0 - sure)), positions_mm, at_mm)
     return np.asarray(1.0 / (1.0 + np.exp(-log_odds)), np.float32)
 
 
-def neighbour_mean(values: NDArray[np.floating], positions_mm: NDArray[np.floating]) -> NDArray[np.float64]:
+def neighbour_mean(
+    values: NDArray[np.floating], positions_mm: NDArray[np.floating], at_mm: NDArray[np.floating] | None = None
+) -> NDArray[np.float64]:
     """The mean of each slice's value and its neighbours', weighted by a Gaussian of the distance; (slices,).
 
-    An injury goes on from slice to slice, noise does not.
+    An injury goes on from slice to slice, noise does not. ``at_mm`` is where the means are wanted, if elsewhere.
     """
-    distance = (positions_mm[:, None] - positions_mm) / SUSPICION_REACH_MM
+    distance = ((positions_mm if at_mm is None else at_mm)[:, None] - positions_mm) / SUSPICION_REACH_MM
     weights = np.exp(-0.5 * distance**2)
     return np.asarray(weights @ values / weights.sum(axis=1))
+
+
+def coarse_indices(positions_mm: NDArray[np.floating]) -> list[int]:
+    """The first slice, the last, and between them as few as leave no gap above `COARSE_STEP_MM`, where slices allow."""
+    last = len(positions_mm) - 1
+    taken = [0]
+    for index in range(1, last + 1):
+        if index == last or positions_mm[index + 1] - positions_mm[taken[-1]] > COARSE_STEP_MM + _SAME_MM:
+            taken.append(index)
+    return taken
+
+
+def fine_indices(selected: Sequence[int], scored: Sequence[int]) -> list[int]:
+    """The slices between a selected one and the scored ones on either side of it."""
+    around: set[int] = set()
+    for index in selected:
+        place = scored.index(index)
+        first, last = scored[max(place - 1, 0)], scored[min(place + 1, len(scored) - 1)]
+        around.update(range(first, last + 1))
+    return sorted(around - set(scored))
 
 
 def select_slices(suspicion: NDArray[np.float32], threshold: float, budget: int) -> list[int]:
@@ -84,6 +121,15 @@ def _farthest(indices: list[int], taken: list[int], count: int) -> int:
     return max(indices, key=lambda index: min(abs(index - other) for other in taken))
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """The slices that were scored, their scores in this order, and the suspicion of all slices."""
+
+    indices: list[int]
+    scores: TriageScores
+    suspicion: NDArray[np.float32]
+
+
 class TriageService:
     """Scores and selects slices."""
 
@@ -98,33 +144,81 @@ class TriageService:
     async def run(
         self, study: StoredStudy, threshold: float | None = None, on_progress: Progress = ignore_progress
     ) -> TriageResult:
-        """Score all slices of a study. Raises StudyNotEligibleError."""
+        """Score a study's slices. Raises StudyNotEligibleError."""
         require_eligible(study)
         began = time.monotonic()
-        scores = await self._port.score(study.stack, on_progress)
-        suspicion = with_neighbours(scores.suspicion, slice_positions_mm(study.stack))
         chosen = self._threshold if threshold is None else threshold
+        found = await self._score(study.stack, chosen, on_progress)
         return TriageResult(
             study_id=study.record.study_id,
             threshold=chosen,
             slice_budget=self.slice_budget,
-            suspicious_count=int((suspicion >= chosen).sum()),
-            selected_slices=select_slices(suspicion, chosen, self.slice_budget),
-            slices=self._slices(suspicion, scores.logits),
+            suspicious_count=int((found.suspicion >= chosen).sum()),
+            selected_slices=self._selected(found, chosen),
+            slices=self._slices(found),
             provenance=[provenance_of(self._port.info, time.monotonic() - began)],
-            warnings=[*study.record.warnings, *caveats_of(self._port.info)],
+            warnings=[*study.record.warnings, *caveats_of(self._port.info), *_passed_over(found)],
             notice=RESEARCH_NOTICE,
         )
 
-    def _slices(self, suspicion: NDArray[np.float32], logits: NDArray[np.float32]) -> list[SliceScore]:
+    async def _score(self, stack: ImageStack, threshold: float, on_progress: Progress) -> _Scored:
+        positions = slice_positions_mm(stack)
+        if positions is None or self._port.info.device != "cpu":
+            indices = list(range(stack.slice_count))
+        else:
+            indices = coarse_indices(positions)
+        found = _scored(indices, await self._port.score(stack, on_progress, indices), positions)
+        more = fine_indices(self._selected(found, threshold), indices) if len(indices) < stack.slice_count else []
+        if not more:
+            return found
+
+        def go_on(done: int, total: int) -> None:
+            on_progress(len(indices) + done, len(indices) + total)
+
+        scores = await self._port.score(stack, go_on, more)
+        order = np.argsort([*indices, *more])
+        both = TriageScores(
+            logits=np.concatenate([found.scores.logits, scores.logits])[order],
+            suspicion=np.concatenate([found.scores.suspicion, scores.suspicion])[order],
+        )
+        return _scored(sorted([*indices, *more]), both, positions)
+
+    def _selected(self, found: _Scored, threshold: float) -> list[int]:
+        """Of the scored slices alone: nobody has looked at the others."""
+        alone = np.full_like(found.suspicion, -1.0)
+        alone[found.indices] = found.suspicion[found.indices]
+        return select_slices(alone, threshold, self.slice_budget)
+
+    def _slices(self, found: _Scored) -> list[SliceScore]:
+        logits = dict(zip(found.indices, found.scores.logits, strict=True))
         return [
             SliceScore(
                 slice_index=index,
+                scored=index in logits,
                 suspicion=round(float(suspicious), 4),
                 candidates=[
                     CandidateScore(candidate=candidate, logit=round(float(logit), 4))
-                    for candidate, logit in zip(self._candidates, of_slice, strict=True)
-                ],
+                    for candidate, logit in zip(self._candidates, logits[index], strict=True)
+                ]
+                if index in logits
+                else [],
             )
-            for index, (suspicious, of_slice) in enumerate(zip(suspicion, logits, strict=True))
+            for index, suspicious in enumerate(found.suspicion)
         ]
+
+
+def _scored(indices: list[int], scores: TriageScores, positions_mm: NDArray[np.float64] | None) -> _Scored:
+    if positions_mm is None:
+        return _Scored(indices, scores, scores.suspicion)
+    return _Scored(indices, scores, with_neighbours(scores.suspicion, positions_mm[indices], positions_mm))
+
+
+def _passed_over(found: _Scored) -> list[Caveat]:
+    count, of = len(found.indices), len(found.suspicion)
+    if count == of:
+        return []
+    detail = (
+        f"{count} of {of} slices were scored: one every {COARSE_STEP_MM:g} mm at most, and all around those selected."
+        " The others have the suspicion of their neighbours."
+    )
+    return [Caveat(code="slices-not-scored", detail=detail)]
