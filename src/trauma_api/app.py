@@ -1,6 +1,8 @@
 """The application: wiring only. The service hangs on ``app.state.container`` while the lifespan runs."""
 
 import asyncio
+import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.resources import files
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from trauma_api.container import Container, Engines
 
 EXIT_POLL_S = 0.1
+DEVICE_LOST = "The device that the models run on has failed. Start the service again."
 
 logger = get_logger()
 
@@ -113,7 +116,7 @@ async def _lifespan(app: FastAPI, settings: Settings, engines: "Engines | None")
             logger.error("service.not_started", reason=str(error))  # noqa: TRY400  # the sentence is the message
             raise
         app.state.container = container
-        watcher = asyncio.create_task(_drain_on_exit(container))
+        watcher = asyncio.create_task(_drain_on_exit(app, container))
         logger.info("service.started", profile=settings.profile, version=__version__)
         yield
         watcher.cancel()
@@ -121,8 +124,24 @@ async def _lifespan(app: FastAPI, settings: Settings, engines: "Engines | None")
         logger.info("service.stopping")
 
 
-async def _drain_on_exit(container: "Container") -> None:
-    """Drain as soon as the server is asked to stop: it waits for open streams, which would otherwise go on."""
-    while not AppStatus.should_exit:  # noqa: ASYNC110  # a signal handler sets the flag, and only the flag
+async def _drain_on_exit(app: FastAPI, container: "Container") -> None:
+    """Drain as soon as the server is asked to stop: it waits for open streams, which would otherwise go on.
+
+    A lost device ends the service in the same way, as only a new process can use it again.
+    """
+    # a signal handler sets the flag, and only the flag
+    while not (AppStatus.should_exit or container.watch.device_lost):  # noqa: ASYNC110
         await asyncio.sleep(EXIT_POLL_S)
     container.drain()
+    if container.watch.device_lost:
+        app.state.end_error = DEVICE_LOST
+        _ask_to_stop()
+
+
+def _ask_to_stop() -> None:
+    """Signal this process. A server in another thread takes no signals, and the process is not its own to end.
+
+    Not SIGTERM: uvicorn raises the signal that stopped it again at its end, and that one would set the exit status.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.raise_signal(signal.SIGINT)

@@ -94,6 +94,9 @@ def serve(
         server.run()
     if not server.started:
         raise _stop(_start_failure(server))
+    end_error = getattr(server.config.app.state, "end_error", None)  # type: ignore[union-attr]  # our application
+    if end_error is not None:
+        raise _stop(end_error)
 
 
 @app.command()

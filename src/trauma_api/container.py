@@ -25,8 +25,10 @@ from trauma_api.schemas.models import ModelList
 from trauma_api.services.analysis import AnalysisService
 from trauma_api.services.briefing_run import BriefingRun
 from trauma_api.services.briefings import BriefingService
+from trauma_api.services.canary import Canary, CanaryError
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.health import HealthService
+from trauma_api.services.model_watch import ModelWatch
 from trauma_api.services.models import list_models
 from trauma_api.services.ports import LocalGeneration, LocalSegmentation, LocalTriage
 from trauma_api.services.questions import QuestionService
@@ -66,6 +68,7 @@ class Container:
 
     settings: Settings
     gate: ComputeGate
+    watch: ModelWatch
     studies: StudyService
     triage: TriageService
     analysis: AnalysisService
@@ -120,41 +123,73 @@ def _load_engines(settings: Settings) -> Engines:
 
 @asynccontextmanager
 async def open_container(settings: Settings, engines: Engines | None = None) -> AsyncIterator[Container]:
-    """Build the service. ``engines`` stands in for loading them. Raises StartError."""
+    """Build the service. ``engines`` stands in for loading and trying them. Raises StartError."""
     async with AsyncExitStack() as stack:
-        if engines is None:
-            engines = await anyio.to_thread.run_sync(load_engines, settings)
+        loaded = engines if engines is not None else await anyio.to_thread.run_sync(load_engines, settings)
         root = settings.data_dir or await _temporary_folder(stack)
         storage = await anyio.to_thread.run_sync(partial(StudyStorage, root, ttl_s=settings.study_ttl_s))
         sandbox = await _open_sandbox(settings, stack)
         store = await _open_store(settings, stack)
         gate = ComputeGate(permits=settings.gate_permits, queue_limit=settings.gate_queue)
         stack.callback(gate.close)
-        container = _build(settings, engines, sandbox, storage, store, gate)
-        sweeper = asyncio.create_task(_sweep(storage))
-        stack.callback(sweeper.cancel)
+        ports = _local_ports(loaded, gate, ModelWatch(canary_interval_s=settings.canary_interval_s))
+        container = _build(settings, ports, sandbox, storage, store, gate)
+        canary = Canary(ports.triage, ports.reading, ports.segmentation, ports.watch)
+        if engines is None:
+            await _require_working(canary)
+        for work in (_sweep(storage), canary.run()):
+            stack.callback(asyncio.create_task(work).cancel)
         stack.push_async_callback(container.questions.close)
         stack.push_async_callback(container.briefings.close)
         yield container
 
 
+@dataclass(frozen=True)
+class _Ports:
+    """How services reach the models, and what is seen of them there."""
+
+    triage: LocalTriage
+    reading: LocalGeneration
+    question: LocalGeneration
+    segmentation: LocalSegmentation
+    watch: ModelWatch
+
+
+def _local_ports(engines: Engines, gate: ComputeGate, watch: ModelWatch) -> _Ports:
+    reading = LocalGeneration(engines.reader, gate, watch)
+    return _Ports(
+        triage=LocalTriage(engines.triage, gate, watch, reading.forget),
+        reading=reading,
+        question=LocalGeneration(engines.reader, gate, watch, stage="question"),
+        segmentation=LocalSegmentation(engines.segmenter, gate, watch, reading.forget),
+        watch=watch,
+    )
+
+
+async def _require_working(canary: Canary) -> None:
+    try:
+        await canary.require()
+    except CanaryError as error:
+        raise StartError(str(error)) from error
+
+
 def _build(
-    settings: Settings, engines: Engines, sandbox: Sandbox, storage: StudyStorage, store: Store, gate: ComputeGate
+    settings: Settings, ports: _Ports, sandbox: Sandbox, storage: StudyStorage, store: Store, gate: ComputeGate
 ) -> Container:
     draining = asyncio.Event()
-    generation = LocalGeneration(engines.reader, gate)
     studies = StudyService(storage, sandbox, read_limits(settings))
-    triage = _triage_service(settings, engines, gate)
-    analysis = AnalysisService(generation)
-    volume = VolumeService(LocalSegmentation(engines.segmenter, gate), storage)
-    report = ReportService(generation, prose_max_tokens=settings.prose_max_tokens)
+    triage = _triage_service(settings, ports)
+    analysis = AnalysisService(ports.reading)
+    volume = VolumeService(ports.segmentation, storage)
+    report = ReportService(ports.reading, prose_max_tokens=settings.prose_max_tokens)
     sessions = SessionService(store, studies, ttl_s=settings.session_ttl_s, max_age_s=settings.session_max_age_s)
     shared = _Shared(studies=studies, sessions=sessions, store=store, gate=gate, draining=draining)
     briefings = _briefing_service(settings, BriefingRun(triage, analysis, volume, report), shared)
-    infos = (engines.triage.info, engines.reader.info, engines.segmenter.info)
+    infos = (ports.triage.info, ports.reading.info, ports.segmentation.info)
     return Container(
         settings=settings,
         gate=gate,
+        watch=ports.watch,
         studies=studies,
         triage=triage,
         analysis=analysis,
@@ -164,11 +199,13 @@ def _build(
         briefings=briefings,
         sessions=sessions,
         questions=QuestionService(
-            port=LocalGeneration(engines.reader, gate, stage="question"),
+            port=ports.question,
             answer_max_tokens=settings.answer_max_tokens,
             **shared,
         ),
-        health=HealthService(store, storage, sandbox, gate, draining, disk_reserve_bytes=settings.disk_reserve_bytes),
+        health=HealthService(
+            store, storage, sandbox, gate, ports.watch, draining, disk_reserve_bytes=settings.disk_reserve_bytes
+        ),
         models=list_models(settings.profile, triage.slice_budget, infos),
         draining=draining,
     )
@@ -184,15 +221,15 @@ class _Shared(TypedDict):
     draining: asyncio.Event
 
 
-def _triage_service(settings: Settings, engines: Engines, gate: ComputeGate) -> TriageService:
+def _triage_service(settings: Settings, ports: _Ports) -> TriageService:
     return TriageService(
-        LocalTriage(engines.triage, gate),
+        ports.triage,
         candidates=tuple(settings.triage_statements),
         threshold=settings.triage_threshold,
         # What the selected slices have to fit into is the reader's device.
         slice_budget=settings.slice_budget
-        or engines.reader.info.slice_budget
-        or slice_budget_for(engines.reader.info.device_memory_bytes),
+        or ports.reading.info.slice_budget
+        or slice_budget_for(ports.reading.info.device_memory_bytes),
     )
 
 

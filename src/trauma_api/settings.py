@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     """Model calls that may wait; one more is refused with 503."""
     briefing_queue: Annotated[int, Field(ge=1)] = 16
     """Briefings queued or running; one more is refused with 503."""
+    canary_interval_s: Annotated[float, Field(gt=0)] = 300.0
+    """A model that did not work for so long is tried on a small synthetic input; after three times that it is not
+    ready."""
 
     study_ttl_s: Annotated[int, Field(ge=1)] = 30 * 60
     session_ttl_s: Annotated[int, Field(ge=1)] = 30 * 60

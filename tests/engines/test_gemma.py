@@ -11,7 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from trauma_api.engines.base import CheckpointError, EngineError, Generation, GenerationRequest, JsonForm, Turn
+from trauma_api.engines.base import (
+    CheckpointError,
+    EngineError,
+    EngineOutOfMemoryError,
+    Generation,
+    GenerationRequest,
+    JsonForm,
+    Turn,
+)
 from trauma_api.engines.decoding import ModelState, write_prose
 from trauma_api.engines.gemma import GemmaReader, digests_of
 from trauma_api.engines.streaming import TextStream
@@ -260,3 +268,39 @@ def test_output_that_is_not_finite_is_an_error(untrained_checkpoints: Path, read
     broken._model.model.language_model.norm.weight.data.fill_(torch.nan)
     with pytest.raises(EngineError, match="finite"):
         broken.generate(prose(reading()))
+
+
+class TestFullMemory:
+    def filled_once(self, reader: GemmaReader, monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
+        """The model's memory is full at its next forward passes; returns what counts them."""
+        left, forward = [times], reader._model.forward
+
+        def full(*arguments: Any, **options: Any) -> Any:
+            if left[0]:
+                left[0] -= 1
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return forward(*arguments, **options)
+
+        monkeypatch.setattr(reader._model, "forward", full)
+        return left
+
+    def test_what_is_kept_makes_room_and_the_request_begins_anew(
+        self, untrained_checkpoints: Path, reading: Reading, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reader = GemmaReader.load(str(untrained_checkpoints / "reader"), device="cpu")
+        expected = reader.generate(prose(reading(1, 2)))
+        left = self.filled_once(reader, monkeypatch, 1)
+        assert reader.generate(prose(reading(1, 2))) == expected
+        assert left == [0]
+
+    def test_where_nothing_is_kept_it_is_an_error_and_the_next_request_is_unharmed(
+        self, untrained_checkpoints: Path, reading: Reading, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        reader = GemmaReader.load(str(untrained_checkpoints / "reader"), device="cpu")
+        expected = reader.generate(prose(reading(1, 2)))
+        reader.forget()
+        self.filled_once(reader, monkeypatch, 1)
+        with pytest.raises(EngineOutOfMemoryError):
+            reader.generate(prose(reading(1, 2)))
+        assert not reader.forget(), "the failed request must leave nothing behind"
+        assert reader.generate(prose(reading(1, 2))) == expected

@@ -194,6 +194,21 @@ class TestPrefixes:
         assert again is not None
         assert again[1].get_seq_length() == 3
 
+    def test_what_has_no_room_on_the_device_is_found_again_in_the_hosts_memory(self) -> None:
+        prefixes = Prefixes(200, 200)  # each of the caches has 96 bytes, so that two fit
+        for value in range(5):
+            cache = DynamicCache()
+            cache.update(torch.full((1, 1, 3, 2), value), torch.full((1, 1, 3, 2), value), 0)  # int64
+            prefixes.keep(False, (), [value, 0, 0], cache)
+        assert (prefixes.held_bytes, prefixes.host_bytes) == (192, 192)
+        assert prefixes.longest(False, (), [0, 0, 0, 9]) is None
+        found = prefixes.longest(False, (), [2, 0, 0, 9])
+        assert found is not None
+        assert torch.equal(found[1].layers[0].keys, torch.full((1, 1, 3, 2), 2))
+        assert (prefixes.held_bytes, prefixes.host_bytes) == (192, 192)
+        prefixes.clear()
+        assert (prefixes.held_bytes, prefixes.host_bytes) == (0, 0)
+
     def test_pictures_differ_by_shape_and_pixels(self) -> None:
         flat = np.zeros((2, 3, 3), np.uint8)
         assert picture_digest(flat) == picture_digest(flat.copy())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import AutoProcessor, SiglipModel
 
 from trauma_api.engines.base import EngineOutOfMemoryError
-from trauma_api.engines.device import cpu_has_bfloat16, within_memory
+from trauma_api.engines.device import cpu_has_bfloat16, on_device
 from trauma_api.engines.siglip import SiglipTriage, suspicion_from_logits
 
 Picture = Callable[[int], NDArray[np.uint8]]
@@ -80,7 +80,7 @@ def test_full_memory_becomes_an_engine_error() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(EngineOutOfMemoryError) as raised:
-        within_memory(fill_memory)
+        on_device(fill_memory)
     assert raised.value.__context__ is None, "the torch error holds the frames and their tensors"
 
 

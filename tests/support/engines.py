@@ -72,6 +72,23 @@ class FailingTriage(ConstantTriage):
         raise self._error
 
 
+class SmallTriage(ConstantTriage):
+    """Has memory for a few pictures only, and for none while ``full`` is set. Remembers how many each call had."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+        self.full = False
+        self._most = most
+
+    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
+        """Raises EngineOutOfMemoryError when there are more pictures than fit."""
+        self.seen.append(len(images_rgb))
+        if self.full or len(images_rgb) > self._most:
+            raise EngineOutOfMemoryError("no memory")
+        return super().score(images_rgb)
+
+
 Box = tuple[slice, slice, slice]
 
 
@@ -120,6 +137,28 @@ class FailingSegmenter(ConstantSegmenter):
         raise self._error
 
 
+class SmallSegmenter(ConstantSegmenter):
+    """Has memory for a few slices only. Remembers how many each call had."""
+
+    def __init__(self, most: int, *boxes: tuple[Box, float]) -> None:
+        super().__init__(*boxes)
+        self.seen: list[int] = []
+        self._most = most
+
+    def probabilities(
+        self,
+        voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32],
+        spacing_zyx_mm: tuple[float, float, float],
+        start: int,
+        stop: int,
+    ) -> NDArray[np.float32]:
+        """Raises EngineOutOfMemoryError when there are more slices than fit."""
+        self.seen.append(stop - start)
+        if stop - start > self._most:
+            raise EngineOutOfMemoryError("no memory")
+        return super().probabilities(voxels_zyx_hu, spacing_zyx_mm, start, stop)
+
+
 class ScriptedReader:
     """Fills each form with its first choices, and writes the same prose each time. Remembers what it was asked."""
 
@@ -144,6 +183,10 @@ class ScriptedReader:
             written += character
             on_text(character)
         return Generation(written, "stop", 1, len(written), _chances(request.form))
+
+    def forget(self) -> bool:
+        """It keeps nothing."""
+        return False
 
 
 class FailingReader(ScriptedReader):

@@ -54,3 +54,7 @@ class TalkativeReader:
         chances = {name: {value: float(value == values[0]) for value in values} for name, values in choices.items()}
         text = json.dumps({**form, "bleeding_description": "none", "differentials": []})
         return Generation(text, "stop", prompt_tokens=1, new_tokens=1, choice_probabilities=chances)
+
+    def forget(self) -> bool:
+        """It keeps nothing."""
+        return False

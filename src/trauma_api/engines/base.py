@@ -20,6 +20,10 @@ class EngineOutOfMemoryError(EngineError):
     """The device ran out of memory; the engine has freed what it could."""
 
 
+class EngineDeviceLostError(EngineError):
+    """The device failed in a way that lasts: nothing in this process can use it any more."""
+
+
 class ContextFullError(EngineError):
     """The prompt and what was to be written do not fit into the model's context."""
 
@@ -184,5 +188,12 @@ class ReaderEngine(Protocol):
         The pieces joined equal the result's text. When ``cancelled`` says yes, the text so far is returned with
         finish_reason "cancelled" within one token. ``use_adapter`` means nothing where no adapter is loaded.
         Raises EngineError.
+        """
+        ...
+
+    def forget(self) -> bool:
+        """Drop what is kept between requests, as when memory is short; says whether anything was kept.
+
+        May be called between two tokens of a request, on the same thread.
         """
         ...

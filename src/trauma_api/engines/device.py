@@ -1,4 +1,4 @@
-"""Where a model runs, in which precision, and what happens when its memory is full."""
+"""Where a model runs, in which precision, and what happens when its device fails."""
 
 import gc
 from collections.abc import Callable
@@ -7,10 +7,12 @@ from typing import Literal, TypeVar
 import torch
 import transformers
 
-from trauma_api.engines.base import CheckpointError, EngineOutOfMemoryError
+from trauma_api.engines.base import CheckpointError, EngineDeviceLostError, EngineOutOfMemoryError
 
 Device = Literal["auto", "cpu", "cuda"]
 _Result = TypeVar("_Result")
+_MEMORY_ALLOCATION = 2
+"""CUDA's code of an allocation that failed: the one of its errors that ends here and leaves the device usable."""
 
 
 def choose_device(wanted: Device) -> torch.device:
@@ -53,16 +55,23 @@ def device_memory_bytes(device: torch.device) -> int | None:
     return int(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else None
 
 
-def within_memory(work: Callable[[], _Result]) -> _Result:
-    """Run ``work``; when the device's memory is full, free what can be freed and raise EngineOutOfMemoryError.
+def on_device(work: Callable[[], _Result]) -> _Result:
+    """Run ``work`` on the model's device.
 
-    The recovery stands outside the except block because the exception keeps the frames, and so the tensors, alive
+    When the memory is full, free what can be freed and raise EngineOutOfMemoryError. Any other error of the device
+    spoils its context for the rest of the process, and raises EngineDeviceLostError. Both are raised outside the except
+    blocks because the exception keeps the frames, and so the tensors, alive
     (https://github.com/pytorch/pytorch/issues/18853).
     """
+    code: int | None = _MEMORY_ALLOCATION
     try:
         return work()
     except torch.OutOfMemoryError:
         pass
+    except torch.AcceleratorError as error:
+        code = getattr(error, "error_code", None)
+    if code != _MEMORY_ALLOCATION:
+        raise EngineDeviceLostError(f"The device failed with error {code}, and needs a new process to be used again.")
     gc.collect()
     torch.cuda.empty_cache()
     raise EngineOutOfMemoryError("The device's memory was full; what the engine held for this input has been freed.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +30,26 @@ from trauma_api.engines.device import (
     choose_device,
     choose_dtype,
     dtype_name,
-    within_memory,
+    on_device,
 )
 from trauma_api.engines.gemma_loading import Quantization, attach_adapter, load_model, load_processor
 from trauma_api.engines.prefixes import ByteBudget, Prefixes, picture_digest
 from trauma_api.engines.streaming import TextStream
+from trauma_api.log import get_logger
 
 IMAGES_AT_ONCE = 4
 """Pictures that go through the vision tower together: 85 at 896 pixels would need gigabytes of activations."""
 
 KEPT_BYTES_ON_CPU, KEPT_SHARE_OF_DEVICE = 128 * 2**20, 1 / 8
 """Of what was made of pictures, and as many of prompts."""
+KEPT_BYTES_ON_HOST = 4 * 2**30
+"""Of prompts that have no room on an accelerator any more."""
 _UNSURE_TOKENS = 3
 """At the end of what is shared, tokens that may depend on what follows."""
 _END_OF_TURN = "<end_of_turn>"
 _ROUND_TRIP = '{"liver":"low_grade","bowel_and_mesentery":"absent"}'
+
+logger = get_logger()
 
 
 def ignore_text(_text: str) -> None:
@@ -81,7 +87,7 @@ class GemmaReader:
         by_device = KEPT_BYTES_ON_CPU if memory is None else int(memory * KEPT_SHARE_OF_DEVICE)
         kept_bytes = by_device if kept_bytes is None else kept_bytes
         self._features: ByteBudget[tuple[bool, str], torch.Tensor] = ByteBudget(kept_bytes)
-        self._prefixes = Prefixes(kept_bytes)
+        self._prefixes = Prefixes(kept_bytes, 0 if memory is None else KEPT_BYTES_ON_HOST)
 
     @classmethod
     def load(
@@ -119,15 +125,45 @@ class GemmaReader:
     ) -> Generation:
         """Write, calling ``on_text`` with each new piece of decoded text as its token is made.
 
-        ``max_new_tokens`` bounds prose. A form is always written to its end, which its schema bounds.
-        Raises EngineError, and EngineOutOfMemoryError where the device's memory is full.
+        ``max_new_tokens`` bounds prose. A form is always written to its end, which its schema bounds. Where the
+        device's memory is full, what is kept is dropped, and if that made room and no text was handed on yet, the
+        request begins anew. Raises EngineError.
         """
+        handed_on: list[str] = []
+
+        def hand_on(text: str) -> None:
+            handed_on.append(text)
+            on_text(text)
+
+        work = partial(self._generate, request, hand_on, cancelled)
+        makes_room = self._keeps_anything
+        written = self._attempt(work)
+        if written is None and makes_room and not handed_on:
+            logger.warning("memory.short", stage="reader", tile_slices=len(digests_of(request.turns)))
+            written = self._attempt(work)
+        if written is None:
+            raise EngineOutOfMemoryError("The device's memory was full, and nothing that is kept could make room.")
+        return written
+
+    def _attempt(self, work: Callable[[], Generation]) -> Generation | None:
+        """What ``work`` writes; None where memory was short, and then nothing is kept any more."""
         try:
-            return within_memory(lambda: self._generate(request, on_text, cancelled))
+            return on_device(work)
         except EngineOutOfMemoryError:
-            self._features.clear()
-            self._prefixes.clear()
-            raise
+            pass
+        self.forget()
+        return None
+
+    def forget(self) -> bool:
+        """Drop what is kept of pictures and prompts; says whether anything was. Also between two tokens."""
+        kept = self._keeps_anything
+        self._features.clear()
+        self._prefixes.clear()
+        return kept
+
+    @property
+    def _keeps_anything(self) -> bool:
+        return self._features.held_bytes + self._prefixes.held_bytes > 0
 
     @torch.inference_mode()
     def _generate(

@@ -7,7 +7,7 @@ tensors when they grow and never write into them, so a fork shares all memory an
 import copy
 import hashlib
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -23,8 +23,10 @@ Value = TypeVar("Value")
 class ByteBudget(Generic[Key, Value]):
     """A mapping that forgets what was not used for longest when it holds more bytes than it may."""
 
-    def __init__(self, budget_bytes: int) -> None:
+    def __init__(self, budget_bytes: int, on_forgotten: Callable[[Key, Value, int], None] | None = None) -> None:
+        """``on_forgotten`` is told what had to go for want of room, with its bytes."""
         self._budget_bytes = budget_bytes
+        self._on_forgotten = on_forgotten
         self._kept: OrderedDict[Key, tuple[Value, int]] = OrderedDict()
         self._bytes = 0
 
@@ -48,8 +50,10 @@ class ByteBudget(Generic[Key, Value]):
         self._kept[key] = (value, size_bytes)
         self._bytes += size_bytes
         while self._bytes > self._budget_bytes:
-            _, (_, freed) = self._kept.popitem(last=False)
+            gone, (its_value, freed) = self._kept.popitem(last=False)
             self._bytes -= freed
+            if self._on_forgotten is not None:
+                self._on_forgotten(gone, its_value, freed)
 
     def drop(self, key: Key) -> None:
         """Forget a value, if it is kept."""
@@ -83,15 +87,21 @@ class PrefixKey:
 
 
 class Prefixes:
-    """Prompts that may be gone on from."""
+    """Prompts that may be gone on from: on the model's device, and what has no room there in the host's memory."""
 
-    def __init__(self, budget_bytes: int) -> None:
-        self._kept: ByteBudget[PrefixKey, DynamicCache] = ByteBudget(budget_bytes)
+    def __init__(self, budget_bytes: int, host_budget_bytes: int = 0) -> None:
+        self._host: ByteBudget[PrefixKey, tuple[DynamicCache, torch.device]] = ByteBudget(host_budget_bytes)
+        self._kept: ByteBudget[PrefixKey, DynamicCache] = ByteBudget(budget_bytes, self._move_to_host)
 
     @property
     def held_bytes(self) -> int:
-        """What is held now."""
+        """What is held on the device now."""
         return self._kept.held_bytes
+
+    @property
+    def host_bytes(self) -> int:
+        """What is held in the host's memory now."""
+        return self._host.held_bytes
 
     def longest(
         self, adapter_on: bool, pictures: tuple[str, ...], tokens: Sequence[int]
@@ -99,7 +109,7 @@ class Prefixes:
         """A fork of the longest prompt that these tokens go on from, and its number of tokens; at least one is left."""
         begin = [
             key
-            for key in self._kept.keys()  # noqa: SIM118  # no mapping: keys() copies, as get() changes the order
+            for key in [*self._kept.keys(), *self._host.keys()]
             if (key.adapter_on, key.pictures) == (adapter_on, pictures)
             and len(key.tokens) < len(tokens)
             and tuple(tokens[: len(key.tokens)]) == key.tokens
@@ -108,17 +118,33 @@ class Prefixes:
             return None
         best = max(begin, key=lambda key: len(key.tokens))
         cache = self._kept.get(best)
+        if cache is None:
+            cache = self._back_from_host(best)
         return None if cache is None else (len(best.tokens), forked(cache))
+
+    def _move_to_host(self, key: PrefixKey, cache: DynamicCache, size_bytes: int) -> None:
+        # of a model on the CPU this moves nothing, and the budget there is 0
+        self._host.put(key, (moved(cache, torch.device("cpu")), cache.layers[0].keys.device), size_bytes)
+
+    def _back_from_host(self, key: PrefixKey) -> DynamicCache | None:
+        known = self._host.get(key)
+        if known is None:
+            return None
+        self._host.drop(key)
+        cache = moved(*known)
+        self._kept.put(key, cache, _bytes_of(cache))
+        return cache
 
     def keep(self, adapter_on: bool, pictures: tuple[str, ...], tokens: Sequence[int], cache: DynamicCache) -> None:
         """Keep the state after these tokens."""
-        compact = compacted(cache)
-        size = sum(layer.keys.nbytes + layer.values.nbytes for layer in compact.layers)
-        self._kept.put(PrefixKey(adapter_on, pictures, tuple(tokens)), compact, size)
+        compact, key = compacted(cache), PrefixKey(adapter_on, pictures, tuple(tokens))
+        self._host.drop(key)
+        self._kept.put(key, compact, _bytes_of(compact))
 
     def clear(self) -> None:
         """Forget everything, as when memory is short."""
         self._kept.clear()
+        self._host.clear()
 
 
 def forked(cache: DynamicCache) -> DynamicCache:
@@ -126,6 +152,18 @@ def forked(cache: DynamicCache) -> DynamicCache:
     fork = copy.copy(cache)
     fork.layers = [copy.copy(layer) for layer in cache.layers]
     return fork
+
+
+def moved(cache: DynamicCache, device: torch.device) -> DynamicCache:
+    """A cache of the same content on another device."""
+    elsewhere = forked(cache)
+    for layer in elsewhere.layers:
+        layer.keys, layer.values = layer.keys.to(device), layer.values.to(device)
+    return elsewhere
+
+
+def _bytes_of(cache: DynamicCache) -> int:
+    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
 
 def compacted(cache: DynamicCache) -> DynamicCache:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoProcessor, SiglipModel
 
-from trauma_api.engines.base import CheckpointError, EngineInfo, TriageScores
+from trauma_api.engines.base import CheckpointError, EngineError, EngineInfo, TriageScores
 from trauma_api.engines.checkpoints import Calibration, Checkpoint, load_pretrained, loading, open_checkpoint
 from trauma_api.engines.device import (
     Device,
@@ -17,7 +17,7 @@ from trauma_api.engines.device import (
     choose_dtype,
     choose_vision_dtype,
     dtype_name,
-    within_memory,
+    on_device,
 )
 from trauma_api.imaging.windowing import padded_to_square
 
@@ -95,8 +95,10 @@ class SiglipTriage:
         return self._batch_size
 
     def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
-        """Score pictures of shape (rows, columns, 3). Raises EngineOutOfMemoryError."""
-        logits = within_memory(lambda: self._logits(images_rgb))
+        """Score pictures of shape (rows, columns, 3). Raises EngineError."""
+        logits = on_device(lambda: self._logits(images_rgb))
+        if not np.isfinite(logits).all():
+            raise EngineError("The triage model's output is not finite: its precision does not hold its activations.")
         suspicion = suspicion_from_logits(logits, self._calibration.scale, self._calibration.offset)
         return TriageScores(logits=logits, suspicion=suspicion)
 

@@ -10,6 +10,7 @@ from trauma_api.errors import StoreUnavailableError
 from trauma_api.imaging.sandbox.client import Sandbox
 from trauma_api.schemas.health import PartReadiness, Readiness
 from trauma_api.services.gate import ComputeGate
+from trauma_api.services.model_watch import ModelWatch
 from trauma_api.services.spool import free_bytes
 from trauma_api.services.study_storage import StudyStorage
 
@@ -26,6 +27,7 @@ class HealthService:
         storage: StudyStorage,
         sandbox: Sandbox,
         gate: ComputeGate,
+        watch: ModelWatch,
         draining: asyncio.Event,
         *,
         disk_reserve_bytes: int,
@@ -34,13 +36,14 @@ class HealthService:
         self._storage = storage
         self._sandbox = sandbox
         self._gate = gate
+        self._watch = watch
         self._draining = draining
         self._disk_reserve_bytes = disk_reserve_bytes
 
     async def readiness(self) -> Readiness:
         """Readiness of every part."""
         parts = [
-            PartReadiness(name="models", ready=True, detail="loaded"),
+            PartReadiness(name="models", ready=self._watch.ready, detail=self._watch.detail),
             await self._store_readiness(),
             await self._storage_readiness(),
             self._sandbox_readiness(),

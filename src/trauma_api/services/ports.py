@@ -1,7 +1,7 @@
 """How services reach models: async ports, so that where a model runs is a choice made in the container.
 
-The ``Local*`` ports run an engine in this process, behind the gate. Work on many slices goes through in batches, so
-that a long CT cannot keep others waiting and a cancelled job stops at the next batch.
+The ``Local*`` ports run an engine in this process, behind the gate. Work on many slices goes through in tiles, so that
+a long CT cannot keep others waiting and a cancelled job stops at the next tile; where memory is short, in smaller ones.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from trauma_api.engines.base import (
     ContextFullError,
     EngineCancelledError,
+    EngineDeviceLostError,
     EngineError,
     EngineInfo,
     EngineOutOfMemoryError,
@@ -28,12 +29,17 @@ from trauma_api.engines.base import (
     TriageScores,
 )
 from trauma_api.errors import InputError, TraumaAPIError, UnavailableError
-from trauma_api.imaging.volume import ImageStack
+from trauma_api.imaging.volume import HUArray, ImageStack
 from trauma_api.imaging.windowing import model_rgb
+from trauma_api.log import get_logger
 from trauma_api.services.gate import ComputeGate
+from trauma_api.services.model_calls import MakeRoom, ModelCalls, make_no_room
+from trauma_api.services.model_watch import ModelWatch
 
 Progress = Callable[[int, int], None]
 """Told how many slices are done, and of how many."""
+
+logger = get_logger()
 
 
 def ignore_progress(_done: int, _total: int) -> None:
@@ -55,6 +61,15 @@ class DeviceOutOfMemoryError(UnavailableError):
     title = "Out of memory"
     public_message = "The device had too little memory for this input. Try again when the service is less busy."
     retry_after_s = 15
+
+
+class DeviceLostError(UnavailableError):
+    """The device has failed for good: this process ends, and whatever runs it starts it again."""
+
+    code = "device-lost"
+    title = "Device lost"
+    public_message = "The device that the models run on has failed, and the service restarts. Try again in a minute."
+    retry_after_s = 60
 
 
 class PromptTooLongError(InputError):
@@ -95,7 +110,7 @@ class SegmentationPort(Protocol):
 
     async def segment(
         self,
-        voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32],
+        voxels_zyx_hu: HUArray,
         spacing_zyx_mm: tuple[float, float, float],
         on_progress: Progress = ...,
     ) -> NDArray[np.uint8]:
@@ -120,6 +135,8 @@ def _translated() -> Iterator[None]:
         yield
     except EngineOutOfMemoryError as error:
         raise DeviceOutOfMemoryError from error
+    except EngineDeviceLostError as error:
+        raise DeviceLostError from error
     except ContextFullError as error:
         raise PromptTooLongError from error
     except EngineCancelledError as error:
@@ -131,8 +148,15 @@ def _translated() -> Iterator[None]:
 class LocalTriage:
     """Triage in this process."""
 
-    def __init__(self, engine: TriageEngine, gate: ComputeGate) -> None:
-        self._engine, self._gate = engine, gate
+    def __init__(
+        self,
+        engine: TriageEngine,
+        gate: ComputeGate,
+        watch: ModelWatch | None = None,
+        make_room: MakeRoom = make_no_room,
+    ) -> None:
+        self._engine = engine
+        self._calls = ModelCalls("triage", gate, watch, make_room)
 
     @property
     def info(self) -> EngineInfo:
@@ -142,28 +166,32 @@ class LocalTriage:
     async def score(
         self, stack: ImageStack, on_progress: Progress = ignore_progress, indices: Sequence[int] | None = None
     ) -> TriageScores:
-        """Score the slices, batch by batch."""
-        batches: list[TriageScores] = []
+        """Score the slices, tile by tile."""
         wanted = range(stack.slice_count) if indices is None else indices
-        for start in range(0, len(wanted), self._engine.batch_size):
-            batch = wanted[start : start + self._engine.batch_size]
-            with _translated():
-                batches.append(await self._gate.run("triage", partial(self._score_batch, stack, batch)))
-            on_progress(start + len(batch), len(wanted))
+        work = partial(self._score_tile, stack, wanted)
+        with _translated():
+            tiles = await self._calls.run_in_tiles("triage", work, len(wanted), self._engine.batch_size, on_progress)
         return TriageScores(
-            logits=np.concatenate([batch.logits for batch in batches]),
-            suspicion=np.concatenate([batch.suspicion for batch in batches]),
+            logits=np.concatenate([tile.logits for tile in tiles]),
+            suspicion=np.concatenate([tile.suspicion for tile in tiles]),
         )
 
-    def _score_batch(self, stack: ImageStack, indices: Sequence[int]) -> TriageScores:
-        return self._engine.score([model_rgb(stack, index) for index in indices])
+    def _score_tile(self, stack: ImageStack, wanted: Sequence[int], start: int, stop: int) -> TriageScores:
+        return self._engine.score([model_rgb(stack, index) for index in wanted[start:stop]])
 
 
 class LocalSegmentation:
     """Segmentation in this process."""
 
-    def __init__(self, engine: Segmenter, gate: ComputeGate) -> None:
-        self._engine, self._gate = engine, gate
+    def __init__(
+        self,
+        engine: Segmenter,
+        gate: ComputeGate,
+        watch: ModelWatch | None = None,
+        make_room: MakeRoom = make_no_room,
+    ) -> None:
+        self._engine = engine
+        self._calls = ModelCalls("segmenter", gate, watch, make_room)
 
     @property
     def info(self) -> EngineInfo:
@@ -187,30 +215,28 @@ class LocalSegmentation:
 
     async def segment(
         self,
-        voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32],
+        voxels_zyx_hu: HUArray,
         spacing_zyx_mm: tuple[float, float, float],
         on_progress: Progress = ignore_progress,
     ) -> NDArray[np.uint8]:
-        """Segment all slices, batch by batch."""
-        total = int(voxels_zyx_hu.shape[0])
+        """Segment all slices, tile by tile."""
+        slice_count = int(voxels_zyx_hu.shape[0])
         probability = np.empty(voxels_zyx_hu.shape, dtype=np.uint8)
-        for start in range(0, total, self._engine.batch_size):
-            stop = min(start + self._engine.batch_size, total)
-            work = partial(self._segment_batch, voxels_zyx_hu, spacing_zyx_mm, start, stop)
-            with _translated():
-                probability[start:stop] = await self._gate.run("segmentation", work)
-            on_progress(stop, total)
+        work = partial(self._segment_tile, voxels_zyx_hu, spacing_zyx_mm, probability)
+        with _translated():
+            await self._calls.run_in_tiles("segmentation", work, slice_count, self._engine.batch_size, on_progress)
         return probability
 
-    def _segment_batch(
+    def _segment_tile(
         self,
-        voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32],
+        voxels_zyx_hu: HUArray,
         spacing_zyx_mm: tuple[float, float, float],
+        into: NDArray[np.uint8],
         start: int,
         stop: int,
-    ) -> NDArray[np.uint8]:
-        batch = self._engine.probabilities(voxels_zyx_hu, spacing_zyx_mm, start, stop)
-        return np.rint(batch * 255).astype(np.uint8)
+    ) -> None:
+        tile = self._engine.probabilities(voxels_zyx_hu, spacing_zyx_mm, start, stop)
+        into[start:stop] = np.rint(tile * 255).astype(np.uint8)
 
 
 class LocalGeneration:
@@ -220,9 +246,15 @@ class LocalGeneration:
     """
 
     def __init__(
-        self, engine: ReaderEngine, gate: ComputeGate, *, stage: Literal["question", "reading"] = "reading"
+        self,
+        engine: ReaderEngine,
+        gate: ComputeGate,
+        watch: ModelWatch | None = None,
+        *,
+        stage: Literal["question", "reading"] = "reading",
     ) -> None:
         self._engine, self._gate, self._stage = engine, gate, stage
+        self._calls = ModelCalls("reader", gate, watch)
 
     @property
     def info(self) -> EngineInfo:
@@ -244,5 +276,18 @@ class LocalGeneration:
             return stop.is_set()
 
         work = partial(self._engine.generate, request, pass_on, stopped)
-        with _translated():
-            return await self._gate.run(self._stage, work, stop)
+        try:
+            with _translated():
+                return await self._calls.run(self._stage, work, stop)
+        except DeviceOutOfMemoryError:
+            logger.warning("memory.short", stage=self._stage, tile_slices=_picture_count(request))
+            raise
+
+    async def forget(self) -> None:
+        """Have the reader drop what it keeps."""
+        # as a question, because those are let in between two tokens of a reading
+        await self._gate.run("question", self._engine.forget)
+
+
+def _picture_count(request: GenerationRequest) -> int:
+    return sum(not isinstance(part, str) for turn in request.turns for part in turn.parts)
