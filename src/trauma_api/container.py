@@ -26,7 +26,7 @@ from trauma_api.services.analysis import AnalysisService
 from trauma_api.services.briefing_run import BriefingRun
 from trauma_api.services.briefings import BriefingService
 from trauma_api.services.canary import Canary, CanaryError
-from trauma_api.services.gate import ComputeGate
+from trauma_api.services.gate import ComputeGate, Cores
 from trauma_api.services.health import HealthService
 from trauma_api.services.model_watch import ModelWatch
 from trauma_api.services.models import list_models
@@ -105,7 +105,7 @@ def _load_engines(settings: Settings) -> Engines:
     from trauma_api.engines.unet import UNetSegmenter
 
     silence_libraries()
-    limit_threads(settings.torch_threads or max(1, len(os.sched_getaffinity(0)) // settings.gate_permits))
+    limit_threads(_shared_threads(settings))
     token = None if settings.hf_token is None else settings.hf_token.get_secret_value()
     statements = tuple(settings.triage_statements.values())
     return Engines(
@@ -121,6 +121,17 @@ def _load_engines(settings: Settings) -> Engines:
     )
 
 
+def _shared_threads(settings: Settings) -> int:
+    return settings.torch_threads or max(1, len(os.sched_getaffinity(0)) // settings.gate_permits)
+
+
+def _cores(settings: Settings) -> Cores:
+    from trauma_api.engines.device import limit_threads
+
+    alone = settings.torch_threads or len(os.sched_getaffinity(0))
+    return Cores(alone=alone, shared=_shared_threads(settings), use=limit_threads)
+
+
 @asynccontextmanager
 async def open_container(settings: Settings, engines: Engines | None = None) -> AsyncIterator[Container]:
     """Build the service. ``engines`` stands in for loading and trying them. Raises StartError."""
@@ -130,7 +141,7 @@ async def open_container(settings: Settings, engines: Engines | None = None) -> 
         storage = await anyio.to_thread.run_sync(partial(StudyStorage, root, ttl_s=settings.study_ttl_s))
         sandbox = await _open_sandbox(settings, stack)
         store = await _open_store(settings, stack)
-        gate = ComputeGate(permits=settings.gate_permits, queue_limit=settings.gate_queue)
+        gate = ComputeGate(permits=settings.gate_permits, queue_limit=settings.gate_queue, cores=_cores(settings))
         stack.callback(gate.close)
         ports = _local_ports(loaded, gate, ModelWatch(canary_interval_s=settings.canary_interval_s))
         container = _build(settings, ports, sandbox, storage, store, gate)

@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 
-from trauma_api.services.gate import ComputeGate, GateBusyError, GateState, Stage, stat
+from trauma_api.services.gate import ComputeGate, Cores, GateBusyError, GateState, Stage, stat
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 LANES: tuple[Stage, ...] = ("reading", "triage", "segmentation")
@@ -311,6 +311,28 @@ class TestOrder:
         with pytest.raises(ValueError, match="on purpose"):
             await question
         assert await reading == "read"
+
+
+class TestCores:
+    async def test_a_tile_alone_has_all_threads_and_others_their_share(self) -> None:
+        used: list[tuple[str, int]] = []
+        gate = ComputeGate(
+            permits=2,
+            queue_limit=4,
+            cores=Cores(
+                alone=8, shared=4, use=lambda count: used.append((threading.current_thread().name[:12], count))
+            ),
+        )
+        await gate.run("segmentation", lambda: None)
+        await gate.run("reading", lambda: None)
+        held = HeldWork()
+        first = asyncio.create_task(gate.run("triage", held))
+        await until(held.began.is_set)
+        await gate.run("segmentation", lambda: None)
+        held.release.set()
+        await first
+        gate.close()
+        assert used == [("model-segmen", 8), ("model-reader", 4), ("model-triage", 8), ("model-segmen", 4)]
 
 
 class TestAdmission:

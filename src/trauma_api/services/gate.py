@@ -35,6 +35,7 @@ _MODEL_OF: dict[Stage, str] = {
     "triage": "triage",
     "segmentation": "segmenter",
 }
+_IN_TILES: tuple[Stage, ...] = ("triage", "segmentation")
 
 stat: ContextVar[bool] = ContextVar("stat", default=False)
 """Whether what this task asks of the gate goes before what is routine."""
@@ -82,6 +83,19 @@ class _Call:
             self.result.set_result(returned)
 
 
+@dataclass(frozen=True)
+class Cores:
+    """Threads for a model's operations: ``alone`` for a tile beside which nothing runs or waits, else ``shared``.
+
+    ``use`` sets their number for the thread that calls it. A text takes its share only, as it runs for long, and others
+    would have to wait for its threads.
+    """
+
+    alone: int
+    shared: int
+    use: Callable[[int], None]
+
+
 class _Lane:
     """One model: its owner thread, and whether it is busy."""
 
@@ -93,7 +107,9 @@ class _Lane:
 class ComputeGate:
     """Admits jobs, and runs their model calls: at most ``permits`` at once, each model on its own thread."""
 
-    def __init__(self, *, permits: int, queue_limit: int) -> None:
+    def __init__(self, *, permits: int, queue_limit: int, cores: Cores | None = None) -> None:
+        """Without ``cores`` the number of threads is left alone."""
+        self._cores = cores
         self._permit_count = permits
         self._admission_limit = permits + queue_limit
         self._lanes = {name: _Lane(name) for name in sorted(set(_MODEL_OF.values()))}
@@ -154,8 +170,22 @@ class ComputeGate:
                 return
             lane = self._lanes[_MODEL_OF[call.stage]]
             lane.busy = True
+            threads = self._threads_for(call)
             self._running += 1
-            lane.thread.submit(call.settle).add_done_callback(partial(self._release_from_thread, loop, lane))
+            lane.thread.submit(self._work_on, call, threads).add_done_callback(
+                partial(self._release_from_thread, loop, lane)
+            )
+
+    def _threads_for(self, call: _Call) -> int | None:
+        if self._cores is None:
+            return None
+        alone = not self._running and not self._waiting and call.stage in _IN_TILES
+        return self._cores.alone if alone else self._cores.shared
+
+    def _work_on(self, call: _Call, threads: int | None) -> None:
+        if self._cores is not None and threads is not None:
+            self._cores.use(threads)
+        call.settle()
 
     def _take(self, may: Callable[[_Call], bool]) -> _Call | None:
         """The first of those that wait and may run; it waits no longer."""
