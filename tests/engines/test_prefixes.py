@@ -35,7 +35,7 @@ def pictures() -> PictureStack:
 def load(kept_bytes: int) -> GemmaReader:
     """The shipped reader, keeping so much."""
     reader = GemmaReader.load(str(Settings().reader_source), device="cpu")
-    return GemmaReader(reader._model, reader._processor, reader.info, kept_bytes=kept_bytes)
+    return GemmaReader(reader._model, reader._prompts._processor, reader.info, kept_bytes=kept_bytes)
 
 
 @pytest.fixture(scope="module")

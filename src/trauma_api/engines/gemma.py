@@ -1,27 +1,25 @@
 """The reader: Gemma 3 looks at several pictures together and writes JSON or prose under a grammar."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
-from PIL import Image
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from trauma_api.engines.base import (
     CheckpointError,
     ContextFullError,
-    EngineError,
     EngineInfo,
     EngineOutOfMemoryError,
     Generation,
     GenerationRequest,
     Turn,
 )
+from trauma_api.engines.chat import ChatPrompts
 from trauma_api.engines.checkpoints import open_checkpoint
 from trauma_api.engines.constrained import Grammars, fill_form
 from trauma_api.engines.decoding import FinishReason, ModelState, write_prose
@@ -78,8 +76,8 @@ class GemmaReader:
     ) -> None:
         """``adapter`` is PEFT's handle on an adapter that was put into ``model``; ``kept_bytes`` bounds what is kept of
         pictures, and of prompts, each; 0 keeps nothing, None goes by the device's memory."""
-        self._model, self._processor, self._info, self._adapter = model, processor, info, adapter
-        self._tokenizer = processor.tokenizer
+        self._model, self._info, self._adapter = model, info, adapter
+        self._tokenizer, self._prompts = processor.tokenizer, ChatPrompts(processor)
         self._stop_tokens = _stop_tokens(model, self._tokenizer)
         vocabulary = model.config.get_text_config().vocab_size
         self._grammars = Grammars(self._tokenizer, vocabulary, sorted(self._stop_tokens))
@@ -170,7 +168,7 @@ class GemmaReader:
         self, request: GenerationRequest, on_text: Callable[[str], None], cancelled: Callable[[], bool]
     ) -> Generation:
         stream = TextStream(self._tokenizer.backend_tokenizer, on_text)
-        inputs, pictures = self._prompt(request.turns), digests_of(request.turns)
+        inputs, pictures = self._prompts.tensors(request.turns), digests_of(request.turns)
         choices: dict[str, dict[str, float]] = {}
         finish: FinishReason = "cancelled"
         with self._adapter_for(request):
@@ -198,34 +196,6 @@ class GemmaReader:
             return nullcontext()
         switched_off: AbstractContextManager[None] = self._adapter.disable_adapter()
         return switched_off
-
-    def _prompt(self, turns: tuple[Turn, ...]) -> Any:
-        """The processor's tensors. Text that spells a control token stays text, so no question can open a turn."""
-        try:
-            return self._processor.apply_chat_template(
-                [{"role": turn.role, "content": list(self._content(turn))} for turn in turns],
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-                sanitize_control_tokens=True,
-            )
-        except TemplateError as error:
-            raise EngineError(f"The reader's chat template refuses these turns: {error}") from error
-
-    def _content(self, turn: Turn) -> Iterator[dict[str, Any]]:
-        for part in turn.parts:
-            if isinstance(part, str):
-                # Gemma3Processor counts these in the text, also where they are only text, and fails
-                if self._tokenizer.image_token in part:
-                    raise EngineError(
-                        f"A turn's text spells {self._tokenizer.image_token}, which stands for a picture."
-                    )
-                yield {"type": "text", "text": part}
-            elif turn.role == "user":
-                yield {"type": "image", "image": Image.fromarray(part)}
-            else:
-                raise EngineError(f"A {turn.role} turn holds a picture; only a user's turn may.")
 
     def _prefill(
         self, request: GenerationRequest, inputs: Any, pictures: tuple[str, ...], cancelled: Callable[[], bool]
@@ -294,21 +264,13 @@ class GemmaReader:
 
     def _shared_tokens(self, request: GenerationRequest, tokens: list[int]) -> int:
         """How many tokens stand for what is shared; 0 where nothing is. Some too few rather than one too many."""
-        rendered = self._rendered(request.turns) if request.shared_text else ""
+        rendered = self._prompts.text(request.turns) if request.shared_text else ""
         before, _, own = rendered.partition(request.shared_text) if request.shared_text else ("", "", "")
         if not before or not own:
             return 0
         count = len(tokens) - len(self._encode(own)) - _UNSURE_TOKENS
         image = self._tokenizer.convert_tokens_to_ids(self._tokenizer.image_token)
         return count if count > 0 and image not in tokens[count:] else 0
-
-    def _rendered(self, turns: tuple[Turn, ...]) -> str:
-        text: str = self._processor.apply_chat_template(
-            [{"role": turn.role, "content": list(self._content(turn))} for turn in turns],
-            add_generation_prompt=True,
-            tokenize=False,
-        )
-        return text
 
     def _keep_conversation(
         self, request: GenerationRequest, inputs: Any, pictures: tuple[str, ...], state: ModelState
