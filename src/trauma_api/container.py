@@ -141,7 +141,9 @@ async def open_container(settings: Settings, engines: Engines | None = None) -> 
         storage = await anyio.to_thread.run_sync(partial(StudyStorage, root, ttl_s=settings.study_ttl_s))
         sandbox = await _open_sandbox(settings, stack)
         store = await _open_store(settings, stack)
-        gate = ComputeGate(permits=settings.gate_permits, queue_limit=settings.gate_queue, cores=_cores(settings))
+        # on a thread, because with given engines this is what loads torch
+        cores = await anyio.to_thread.run_sync(_cores, settings)
+        gate = ComputeGate(permits=settings.gate_permits, queue_limit=settings.gate_queue, cores=cores)
         stack.callback(gate.close)
         ports = _local_ports(loaded, gate, ModelWatch(canary_interval_s=settings.canary_interval_s))
         container = _build(settings, ports, sandbox, storage, store, gate)

@@ -109,8 +109,14 @@ class TestLater:
         trying.cancel()
 
     async def test_a_model_that_has_work_is_left_alone(self, gate: ComputeGate) -> None:
-        triage, watch = MoodyTriage(), ModelWatch(canary_interval_s=1000.0)
-        trying = asyncio.create_task(canary_of(gate, watch, triage).run())
-        await asyncio.sleep(0)
+        now_s = 0.0
+        triage, segmenter = MoodyTriage(), ConstantSegmenter()
+        watch = ModelWatch(canary_interval_s=0.05, clock_s=lambda: now_s)
+        now_s = 1.0
+        watch.worked("triage")
+        trying = asyncio.create_task(canary_of(gate, watch, triage, segmenter=segmenter).run())
+        # the clock stands still, so that triage has always just worked; the segmenter was idle and is tried
+        await until(lambda: segmenter.calls == 1)
+        await until(lambda: watch.detail == "triage 0 s ago, reader 0 s ago, segmenter 0 s ago")
         assert triage.calls == 0
         trying.cancel()

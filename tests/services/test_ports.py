@@ -1,10 +1,14 @@
 """Ports: what happens where memory is short or the device is lost, and that the next job is unharmed."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from structlog.testing import capture_logs
 
 from tests.support.engines import (
@@ -13,10 +17,22 @@ from tests.support.engines import (
     FailingTriage,
     OutOfMemoryReader,
     ScriptedReader,
+    SlowReader,
     SmallSegmenter,
     SmallTriage,
+    picture_count,
+    small_engines,
 )
-from trauma_api.engines.base import EngineDeviceLostError, GenerationRequest, Turn
+from tests.support.quick import quick_service
+from tests.support.studies import upload_slices
+from trauma_api.engines.base import (
+    EngineDeviceLostError,
+    EngineOutOfMemoryError,
+    Generation,
+    GenerationRequest,
+    TriageScores,
+    Turn,
+)
 from trauma_api.engines.device import on_device
 from trauma_api.imaging.volume import PictureStack
 from trauma_api.services.gate import ComputeGate, GateState
@@ -102,6 +118,111 @@ class TestShortMemory:
         assert (await port.generate(QUESTION)).text == "There is blood."
 
 
+class KeepingReader(SlowReader):
+    """Keeps something that fills the device until it is told to forget it."""
+
+    keeps = True
+
+    def forget(self) -> bool:
+        """Make room."""
+        self.keeps, kept = False, self.keeps
+        return kept
+
+
+class CrowdedTriage(ConstantTriage):
+    """Fits only beside a reader that keeps nothing."""
+
+    def __init__(self, beside: KeepingReader) -> None:
+        super().__init__()
+        self._beside = beside
+
+    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
+        """Raises EngineOutOfMemoryError while the reader keeps anything."""
+        if self._beside.keeps:
+            raise EngineOutOfMemoryError("no memory")
+        return super().score(images_rgb)
+
+
+async def test_a_reader_in_the_middle_of_a_text_makes_room_for_triage() -> None:
+    gate, reader = ComputeGate(permits=2, queue_limit=4), KeepingReader()
+    reading = LocalGeneration(reader, gate)
+    text = asyncio.create_task(reading.generate(QUESTION))
+    async with asyncio.timeout(10):
+        while not reader.began.is_set():  # noqa: ASYNC110  # the reader's thread makes it true
+            await asyncio.sleep(0.002)
+        scores = await LocalTriage(CrowdedTriage(reader), gate, make_room=reading.forget).score(STACK)
+    assert scores.suspicion.shape == (20,)
+    assert not text.done()
+    reader.release.set()
+    assert (await text).text == "There is blood."
+    gate.close()
+
+
+class FullReader(ScriptedReader):
+    """Has no memory for one kind of its work."""
+
+    full_for = ""
+
+    def generate(self, request: GenerationRequest, *callbacks: Any, **named: Any) -> Generation:
+        """Raises EngineOutOfMemoryError for that kind: a reading, a report's prose or a question."""
+        kind = "reading" if request.form else "question" if picture_count(request) else "report"
+        if kind == self.full_for:
+            raise EngineOutOfMemoryError("no memory")
+        return super().generate(request, *callbacks, **named)
+
+
+ALL_DONE = dict.fromkeys(("triage", "analysis", "volume", "report", "session"), ("done", None))
+SHORT = ("unavailable", "out-of-memory")
+
+
+class TestJobsInShortMemory:
+    """A briefing and a question, over HTTP, with memory short at one stage; then the same with room."""
+
+    def brief(self, client: httpx.Client, study_id: str) -> dict[str, Any]:
+        """A briefing at its end."""
+        briefing: dict[str, Any] = client.post("/v1/briefings?wait=30", json={"study_id": study_id}).json()
+        return briefing
+
+    def outcomes(self, briefing: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
+        """Status and failure code of every part."""
+        parts = briefing["parts"].items()
+        return {name: (part["status"], part["failure"] and part["failure"]["code"]) for name, part in parts}
+
+    def answer(self, client: httpx.Client, briefing: dict[str, Any]) -> tuple[str, str | None]:
+        """Status and failure code of an answer."""
+        asked = client.post(briefing["links"]["questions_url"], json={"question": "Is there blood?"}).json()
+        return asked["status"], asked["failure_code"]
+
+    @pytest.mark.parametrize(
+        ("stage", "missing"),
+        [
+            ("triage", {"triage": SHORT, "analysis": ("unavailable", "needs-triage")}),
+            ("reading", {"analysis": SHORT}),
+            ("segmentation", {"volume": SHORT}),
+            ("report", {"report": SHORT}),
+            ("question", {}),
+        ],
+    )
+    def test_only_what_needs_the_memory_is_missing_and_the_next_job_is_whole(
+        self, stage: str, missing: dict[str, tuple[str, str | None]]
+    ) -> None:
+        triage, reader, segmenter = SmallTriage(most=100), FullReader(), SmallSegmenter(100)
+        with quick_service(small_engines(triage, reader, segmenter)) as (service, client):
+            study_id = upload_slices(client, 4)["study_id"]
+            triage.full, segmenter.full = stage == "triage", stage == "segmentation"
+            reader.full_for = stage
+            briefing = self.brief(client, study_id)
+            assert (briefing["status"], self.outcomes(briefing)) == ("done", {**ALL_DONE, **missing})
+            failed = ("failed", "out-of-memory") if stage == "question" else ("done", None)
+            assert self.answer(client, briefing) == failed
+            service.wait_until_idle()
+            triage.full = segmenter.full = False
+            reader.full_for = ""
+            briefing = self.brief(client, study_id)
+            assert self.outcomes(briefing) == ALL_DONE
+            assert self.answer(client, briefing) == ("done", None)
+
+
 class TestLostDevice:
     def lost(self) -> EngineDeviceLostError:
         """What an engine raises when CUDA's context is spoilt."""
@@ -116,10 +237,9 @@ class TestLostDevice:
 
     async def test_it_is_told_to_the_client_and_to_the_watch(self, gate: ComputeGate) -> None:
         watch = ModelWatch()
-        for port in (LocalGeneration(FailingReader(self.lost()), gate, watch),):
-            with pytest.raises(DeviceLostError) as refused:
-                await port.generate(QUESTION)
-            assert (refused.value.code, refused.value.retryable) == ("device-lost", True)
+        with pytest.raises(DeviceLostError) as refused:
+            await LocalGeneration(FailingReader(self.lost()), gate, watch).generate(QUESTION)
+        assert (refused.value.code, refused.value.retryable) == ("device-lost", True)
         assert watch.device_lost
         assert not watch.ready
 

@@ -138,11 +138,12 @@ class FailingSegmenter(ConstantSegmenter):
 
 
 class SmallSegmenter(ConstantSegmenter):
-    """Has memory for a few slices only. Remembers how many each call had."""
+    """Has memory for a few slices only, and for none while ``full`` is set. Remembers how many each call had."""
 
     def __init__(self, most: int, *boxes: tuple[Box, float]) -> None:
         super().__init__(*boxes)
         self.seen: list[int] = []
+        self.full = False
         self._most = most
 
     def probabilities(
@@ -154,7 +155,7 @@ class SmallSegmenter(ConstantSegmenter):
     ) -> NDArray[np.float32]:
         """Raises EngineOutOfMemoryError when there are more slices than fit."""
         self.seen.append(stop - start)
-        if stop - start > self._most:
+        if self.full or stop - start > self._most:
             raise EngineOutOfMemoryError("no memory")
         return super().probabilities(voxels_zyx_hu, spacing_zyx_mm, start, stop)
 

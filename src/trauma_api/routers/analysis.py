@@ -10,7 +10,7 @@ from trauma_api.routers.problems import problems
 from trauma_api.schemas.analysis import AnalysisRequest, AnalysisResult
 from trauma_api.services.eligibility import StudyNotEligibleError
 from trauma_api.services.gate import GateBusyError
-from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError, PromptTooLongError
+from trauma_api.services.ports import DeviceLostError, DeviceOutOfMemoryError, EngineFailedError, PromptTooLongError
 from trauma_api.services.studies import SliceOutOfRangeError
 from trauma_api.services.study_storage import StudyNotFoundError
 
@@ -26,6 +26,7 @@ router = APIRouter(prefix="/v1/analysis", tags=["Reading"])
         StudyNotEligibleError,
         SliceOutOfRangeError,
         GateBusyError,
+        DeviceLostError,
         DeviceOutOfMemoryError,
         EngineFailedError,
         PromptTooLongError,

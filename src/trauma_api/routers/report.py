@@ -10,7 +10,7 @@ from trauma_api.routers.problems import problems
 from trauma_api.schemas.report import ReportRequest, ReportResult
 from trauma_api.services.eligibility import StudyNotEligibleError
 from trauma_api.services.gate import GateBusyError
-from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError, PromptTooLongError
+from trauma_api.services.ports import DeviceLostError, DeviceOutOfMemoryError, EngineFailedError, PromptTooLongError
 from trauma_api.services.report import NothingToReportError, OtherStudyError
 from trauma_api.services.study_storage import StudyNotFoundError
 
@@ -27,6 +27,7 @@ router = APIRouter(prefix="/v1/report", tags=["Report"])
         NothingToReportError,
         OtherStudyError,
         GateBusyError,
+        DeviceLostError,
         DeviceOutOfMemoryError,
         EngineFailedError,
         PromptTooLongError,

@@ -10,7 +10,7 @@ from trauma_api.routers.problems import problems
 from trauma_api.schemas.triage import TriageRequest, TriageResult
 from trauma_api.services.eligibility import StudyNotEligibleError
 from trauma_api.services.gate import GateBusyError
-from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError
+from trauma_api.services.ports import DeviceLostError, DeviceOutOfMemoryError, EngineFailedError
 from trauma_api.services.study_storage import StudyNotFoundError
 
 router = APIRouter(prefix="/v1/triage", tags=["Triage"])
@@ -21,7 +21,12 @@ router = APIRouter(prefix="/v1/triage", tags=["Triage"])
     summary="Score every slice",
     dependencies=[Admission],
     responses=problems(
-        StudyNotFoundError, StudyNotEligibleError, GateBusyError, DeviceOutOfMemoryError, EngineFailedError
+        StudyNotFoundError,
+        StudyNotEligibleError,
+        GateBusyError,
+        DeviceLostError,
+        DeviceOutOfMemoryError,
+        EngineFailedError,
     ),
 )
 async def create_triage(

@@ -10,7 +10,7 @@ from trauma_api.routers.problems import problems
 from trauma_api.schemas.volume import VolumeRequest, VolumeResult
 from trauma_api.services.eligibility import StudyNotEligibleError
 from trauma_api.services.gate import GateBusyError
-from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError
+from trauma_api.services.ports import DeviceLostError, DeviceOutOfMemoryError, EngineFailedError
 from trauma_api.services.study_storage import StudyNotFoundError
 from trauma_api.services.volume import NoSpacingError
 
@@ -26,6 +26,7 @@ router = APIRouter(prefix="/v1/volume", tags=["Volume"])
         StudyNotEligibleError,
         NoSpacingError,
         GateBusyError,
+        DeviceLostError,
         DeviceOutOfMemoryError,
         EngineFailedError,
     ),
