@@ -90,7 +90,7 @@ async def _run(
     gate = ComputeGate(permits=2, queue_limit=4)
     try:
         triage = await TriageService(
-            LocalTriage(engines.triage, gate), candidates=tuple(TRIAGE_STATEMENTS), threshold=0.25, slice_budget=6
+            LocalTriage(engines.triage, gate), candidates=tuple(TRIAGE_STATEMENTS), threshold=0.25, slice_budget=10
         ).run(study)
         analysis = await AnalysisService(LocalGeneration(engines.reader, gate)).run(study, triage.selected_slices)
         volume = await VolumeService(LocalSegmentation(engines.segmenter, gate), storage).run(study)
