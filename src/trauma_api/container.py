@@ -125,7 +125,8 @@ def _shared_threads(settings: Settings) -> int:
     return settings.torch_threads or max(1, len(os.sched_getaffinity(0)) // settings.gate_permits)
 
 
-def _cores(settings: Settings) -> Cores:
+def cores_of(settings: Settings) -> Cores:
+    """Threads of model operations, by the cores that this process may use. Loads torch."""
     from trauma_api.engines.device import limit_threads
 
     alone = settings.torch_threads or len(os.sched_getaffinity(0))
@@ -142,7 +143,7 @@ async def open_container(settings: Settings, engines: Engines | None = None) -> 
         sandbox = await _open_sandbox(settings, stack)
         store = await _open_store(settings, stack)
         # on a thread, because with given engines this is what loads torch
-        cores = await anyio.to_thread.run_sync(_cores, settings)
+        cores = await anyio.to_thread.run_sync(cores_of, settings)
         gate = ComputeGate(permits=settings.gate_permits, queue_limit=settings.gate_queue, cores=cores)
         stack.callback(gate.close)
         ports = _local_ports(loaded, gate, ModelWatch(canary_interval_s=settings.canary_interval_s))
