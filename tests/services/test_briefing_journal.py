@@ -57,6 +57,33 @@ class TestPublish:
         assert await published(store) == ("done", ["started", "progress", "done"])
 
 
+class TestFollowers:
+    async def test_they_see_what_the_store_has_without_asking_it(self, journal: BriefingJournal, store: Store) -> None:
+        def seen(after: int) -> list[str]:
+            listed = journal.published_after(after)
+            assert listed is not None
+            return [event.type for event in listed.events]
+
+        assert seen(0) == []
+        await journal.publish()
+        journal.add_event("progress", part="volume", done=1, total=2)
+        assert seen(0) == ["started"], "what is not published may be lost, and nobody may have seen it"
+        await journal.publish()
+        assert (seen(0), seen(1), seen(2)) == (["started", "progress"], ["progress"], [])
+        assert [event.id for event in await store.load_events(BRIEFING_ID, 1)] == [2]
+
+    async def test_while_the_store_is_away_they_have_to_ask_it(self, journal: BriefingJournal) -> None:
+        away = Store(connect("redis://127.0.0.1:1"), ttl_s=600)
+        lost = BriefingJournal(journal.briefing, away, "owner")
+        lost.add_event("started")
+        publishing = asyncio.create_task(lost.keep_published(lambda: None))
+        async with asyncio.timeout(20):
+            while lost.published_after(0) is not None:  # noqa: ASYNC110  # the publisher finds out
+                await asyncio.sleep(0.01)
+        publishing.cancel()
+        await away.close()
+
+
 class TestKeepPublished:
     async def test_changes_are_published_and_it_ends_with_the_briefing(
         self, journal: BriefingJournal, store: Store

@@ -5,6 +5,7 @@ import resource
 import socket
 import struct
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -41,11 +42,12 @@ def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until_equal(seen: Callable[[], object], expected: object) -> None:
     """Wait until something that the service's thread does has happened."""
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():  # noqa: ASYNC110  # another thread makes it true
-            await asyncio.sleep(0.01)
+    deadline = time.monotonic() + LIMIT_S
+    while (now := seen()) != expected:
+        assert time.monotonic() < deadline, f"still {now}"
+        await asyncio.sleep(0.01)
 
 
 class Stream:
@@ -128,29 +130,34 @@ class EventLoop:
 
 
 class Holds:
-    """Holds model calls until they are let go, one by one, deaf to who left; counts them over all models."""
+    """Holds model calls, deaf to who has left, until they are let go; counts over all models how many are held."""
 
     def __init__(self) -> None:
         self.begun = 0
         self.now = 0
         self.peak = 0
-        self._lock = threading.Lock()
-        self._permits = threading.Semaphore(0)
+        self._open = False
+        self._tickets = 0
+        self._changed = threading.Condition()
 
-    @contextmanager
-    def call(self) -> Iterator[None]:
-        """Around a model call."""
-        with self._lock:
+    def wait(self) -> None:
+        """Be held; for a model call to begin with."""
+        with self._changed:
             self.begun += 1
             self.now += 1
             self.peak = max(self.peak, self.now)
-        try:
-            assert self._permits.acquire(timeout=HOLD_LIMIT_S)
-            yield
-        finally:
-            with self._lock:
-                self.now -= 1
+            assert self._changed.wait_for(lambda: self._open or self._tickets, HOLD_LIMIT_S)
+            self._tickets = max(0, self._tickets - 1)
+            self.now -= 1
 
-    def let_go(self, count: int = 1) -> None:
-        """Let so many calls end, those that run now or later ones."""
-        self._permits.release(count)
+    def let_one_go(self) -> None:
+        """Let the call that is held go on, or the next one."""
+        with self._changed:
+            self._tickets += 1
+            self._changed.notify_all()
+
+    def set_open(self, is_open: bool) -> None:
+        """Whether calls are let through as they come."""
+        with self._changed:
+            self._open = is_open
+            self._changed.notify_all()

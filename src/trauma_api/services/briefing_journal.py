@@ -14,6 +14,7 @@ from trauma_api.errors import StoreUnavailableError
 from trauma_api.schemas.briefings import (
     Briefing,
     BriefingEvent,
+    BriefingEventList,
     BriefingStatus,
     EventType,
     PartFailure,
@@ -40,6 +41,8 @@ class BriefingJournal:
         self._store = store
         self._owner = owner
         self._changed = asyncio.Event()
+        self._published = BriefingEventList(briefing_id=briefing.briefing_id, status=briefing.status, events=[])
+        self._store_is_away = False
         self._last_progress: dict[PartName, float] = {}
 
     def add_event(
@@ -105,7 +108,19 @@ class BriefingJournal:
         """Write everything that the store has not got. Raises StoreUnavailableError."""
         self._changed.clear()
         # A snapshot: the run goes on while this is written, and an end must not be seen before its state.
-        await self._store.put_briefing(self.briefing, tuple(self._events), self._owner)
+        briefing, events = self.briefing, tuple(self._events)
+        await self._store.put_briefing(briefing, events, self._owner)
+        self._published = self._published.model_copy(update={"status": briefing.status, "events": list(events)})
+        self._store_is_away = False
+
+    def published_after(self, after: int) -> BriefingEventList | None:
+        """What the store has, without asking it, of events with an id above ``after``; None while it is away.
+
+        Hundreds may follow a briefing, and each of them looks ten times a second.
+        """
+        if self._store_is_away:
+            return None
+        return self._published.model_copy(update={"events": self._published.events[after:]})
 
     async def keep_published(self, cancel: Callable[[], object]) -> None:
         """Publish changes until the end is written; renew the lease; call ``cancel`` when somebody asks for it."""
@@ -124,7 +139,7 @@ class BriefingJournal:
                 if await self._store.cancel_requested(briefing_id):
                     cancel()
             except StoreUnavailableError:
-                dirty = True
+                dirty = self._store_is_away = True
                 if self.briefing.is_final:
                     deadline = deadline or time.monotonic() + PATIENCE_S
                     if time.monotonic() > deadline:

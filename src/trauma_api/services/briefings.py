@@ -252,6 +252,10 @@ class BriefingService:
 
     async def events(self, briefing_id: str, after: int) -> BriefingEventList:
         """Events with an id above ``after``."""
+        journal = self._journals.get(briefing_id)
+        published = None if journal is None else journal.published_after(after)
+        if published is not None:
+            return published
         briefing = await self.get(briefing_id)
         events = await self._store.load_events(briefing.briefing_id, after)
         return BriefingEventList(briefing_id=briefing.briefing_id, status=briefing.status, events=events)
