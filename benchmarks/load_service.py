@@ -128,8 +128,16 @@ def _pss_mib(pid: int) -> float:
     return next(sizes, 0) / 1024
 
 
+def _tasks(pid: int) -> list[Path]:
+    """Of a process; none when it has ended."""
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def _descendants(pid: int) -> Iterator[int]:
-    for task in Path(f"/proc/{pid}/task").glob("*"):
+    for task in _tasks(pid):
         for child in map(int, _read(pid, f"task/{task.name}/children").split()):
             yield child
             yield from _descendants(child)
