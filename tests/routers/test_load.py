@@ -20,6 +20,8 @@ from tests.support.service import RunningService
 from tests.support.studies import upload_slices
 from trauma_api.container import Engines
 from trauma_api.engines.base import Generation, GenerationRequest, TriageScores
+from trauma_api.schemas.sessions import QuestionRequest
+from trauma_api.services import questions
 from trauma_api.services.gate import GateState
 
 BRIEFINGS, STREAMS_PER_BRIEFING, ANSWERS = 8, 50, 100
@@ -139,7 +141,11 @@ class TestManyStreams:
 
 
 class TestManyResets:
-    async def test_a_thousand_leave_nothing_behind_and_the_next_request_is_served(self, wide: Scene) -> None:
+    async def test_a_thousand_leave_nothing_behind_and_the_next_request_is_served(
+        self, wide: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # So often that many clients leave in the very moment in which the store is asked.
+        monkeypatch.setattr(questions, "CLAIM_RENEWAL_S", 0.1)
         running = wide.started()
         asked = wide.loop.open_sessions(wide.briefing, RESETS // 2)
         await until_equal(lambda: (wide.gate.admitted, wide.gate.running), (1, 1))
@@ -173,6 +179,29 @@ class TestManyResets:
         await wide.wait_until_nothing_is_left()
         for path in asked[::25]:
             assert wide.client.post(path, json={"question": QUESTION}).json()["status"] == "done"
+
+
+async def leave_at_its_end(service: RunningService, session_id: str, *, stopped_before: bool) -> None:
+    """Ask, and leave when the answer has given back its place and is about to give back its session."""
+    running = await service.container.questions.ask(session_id, QuestionRequest(question=QUESTION))
+    if stopped_before:
+        running.stop()
+    while service.container.gate.state.admitted:  # noqa: ASYNC110  # step by step, to hit that moment
+        await asyncio.sleep(0)
+    running.leave()
+    async with asyncio.timeout(LIMIT_S):
+        await running.ended.wait()
+
+
+class TestLeavingAtTheEnd:
+    @pytest.mark.parametrize("stopped_before", [False, True], ids=["of an answer", "of a stopped answer"])
+    def test_does_not_break_the_end_off(self, wide: Scene, stopped_before: bool) -> None:
+        wide.hold(stopped_before)
+        path = wide.loop.open_sessions(wide.briefing, 1)[0]
+        session_id = path.split("/")[3]
+        wide.loop.run(leave_at_its_end(wide.service, session_id, stopped_before=stopped_before))
+        wide.hold(False)
+        assert wide.client.post(path, json={"question": QUESTION}).json()["status"] == "done"
 
 
 class HeldTriage(ConstantTriage):

@@ -8,10 +8,10 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,7 +21,9 @@ from tests.support.events import parse_events
 from tests.support.service import RunningService
 from trauma_api.schemas.briefings import Briefing
 
-LIMIT_S = 20.0
+T = TypeVar("T")
+
+LIMIT_S = 60.0
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """Linger of zero seconds: closing sends a reset."""
 
@@ -115,6 +117,10 @@ class EventLoop:
         """How many tasks of each coroutine have not ended."""
         return Counter(task.get_coro().__qualname__ for task in asyncio.all_tasks(self._loop))  # type: ignore[union-attr]
 
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Have the service's loop run it to its end."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(LIMIT_S)
+
     def open_sessions(self, briefing: dict[str, Any], count: int) -> list[str]:
         """So many more sessions on a finished briefing. Returns where to ask them."""
 
@@ -125,8 +131,7 @@ class EventLoop:
                 await self._container.sessions.create(session_id, kept, on_sample=False)
             return ids
 
-        ids = asyncio.run_coroutine_threadsafe(create(), self._loop).result(LIMIT_S)
-        return [f"/v1/sessions/{session_id}/questions" for session_id in ids]
+        return [f"/v1/sessions/{session_id}/questions" for session_id in self.run(create())]
 
 
 class Holds:

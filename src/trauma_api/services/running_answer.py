@@ -42,6 +42,8 @@ class RunningAnswer:
         self._held: list[tuple[str, Verdict]] = []
         self._events: asyncio.Queue[AnswerEvent] = asyncio.Queue()
         self._stop_when_left = stop_when_left
+        self._is_written = False
+        self._is_stopped = False
         self._task: asyncio.Task[None] | None = None
         self._events.put_nowait(StatusEvent(answer_id=self.answer.answer_id, status="running"))
 
@@ -79,6 +81,7 @@ class RunningAnswer:
         instead = self._checks.nothing_shown()
         if instead is not None:
             self._show(instead)
+        self._is_written = True
 
     def _take(self, sentence: str) -> None:
         verdict = self._checks.verdict(sentence)
@@ -100,13 +103,17 @@ class RunningAnswer:
         self.ended.set()
 
     def leave(self) -> None:
-        """The reader is gone: stop writing, unless the answer was asked to go on. Safe to call repeatedly."""
-        if self._stop_when_left:
+        """The reader is gone: stop writing, unless all is written or the answer was asked to go on.
+
+        Safe to call repeatedly.
+        """
+        if self._stop_when_left and not self._is_written:
             self.stop()
 
     def stop(self) -> None:
-        """Stop writing."""
-        if self._task is not None:
+        """Stop writing; a second time does nothing, as it would break off the end that the first one brought about."""
+        if self._task is not None and not self._is_stopped:
+            self._is_stopped = True
             self._task.cancel()
 
     async def events(self) -> AsyncIterator[AnswerEvent]:
