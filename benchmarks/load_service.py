@@ -26,7 +26,7 @@ PATIENT = {
 
 @dataclass(frozen=True)
 class Memory:
-    """Proportional set sizes in MiB."""
+    """What the service's process has resident, and what the others have to themselves."""
 
     service_mib: float
     valkey_mib: float
@@ -49,8 +49,8 @@ class Service:
         by_kind = {"valkey": 0.0, "uploads": 0.0}
         for pid in _descendants(self._pid):
             kind = "valkey" if "valkey" in _read(pid, "comm") else "uploads"
-            by_kind[kind] += _pss_mib(pid)
-        return Memory(_pss_mib(self._pid), by_kind["valkey"], by_kind["uploads"])
+            by_kind[kind] += _size_mib(pid, "Pss_Anon")
+        return Memory(_size_mib(self._pid, "Rss"), by_kind["valkey"], by_kind["uploads"])
 
     def upload(self, phantom: Phantom) -> str:
         """A phantom as a DICOM series. Returns the study's id."""
@@ -123,9 +123,9 @@ def _read(pid: int, name: str) -> str:
         return ""
 
 
-def _pss_mib(pid: int) -> float:
-    sizes = (int(line.split()[1]) for line in _read(pid, "smaps_rollup").splitlines() if line.startswith("Pss:"))
-    return next(sizes, 0) / 1024
+def _size_mib(pid: int, field: str) -> float:
+    sizes = (line.split() for line in _read(pid, "smaps_rollup").splitlines())
+    return next((int(size[1]) for size in sizes if size[0] == f"{field}:"), 0) / 1024
 
 
 def _tasks(pid: int) -> list[Path]:

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.engines import ConstantTriage, ScriptedReader, SlowReader, small_engines
+from tests.support.events import parse_events
 from tests.support.load import LIMIT_S, EventLoop, Holds, Stream, open_files, open_files_allowed, until_equal
 from tests.support.problems import problem_in
 from tests.support.quick import quick_service
@@ -321,4 +322,23 @@ class TestBursts:
         narrow.hold(False)
         for briefing in [running, *taken]:
             narrow.finished(briefing)
+        await narrow.wait_until_nothing_is_left()
+
+    async def test_questions_are_taken_or_refused_in_time_and_those_taken_end(self, narrow: Scene) -> None:
+        running = narrow.started()
+        asked = narrow.loop.open_sessions(narrow.briefing, BURST * GATE_PLACES)
+        await until_equal(lambda: narrow.gate.running, 1)
+        async with httpx.AsyncClient(base_url=narrow.service.url) as client:
+            answers = await asyncio.gather(*(in_time(client, path, {"question": QUESTION}) for path in asked))
+            taken = [answer for answer in answers if answer.status_code == 200]
+            assert len(taken) == GATE_PLACES - 1
+            for answer in answers:
+                if answer not in taken:
+                    await answer.aread()
+                    problem_in(answer, 503, "queue-full")
+            narrow.hold(False)
+            for answer in taken:
+                lines = [line async for line in answer.aiter_lines()]
+                assert list(parse_events(iter(lines)))[-1][0] == "done"
+        narrow.finished(running)
         await narrow.wait_until_nothing_is_left()

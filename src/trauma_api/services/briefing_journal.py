@@ -148,7 +148,8 @@ class BriefingJournal:
 
     async def _wait_for_change(self) -> bool:
         try:
-            await asyncio.wait_for(self._changed.wait(), HEARTBEAT_S)
+            async with asyncio.timeout(HEARTBEAT_S):
+                await self._changed.wait()
         except TimeoutError:
             return False
         return True

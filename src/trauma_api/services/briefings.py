@@ -221,6 +221,12 @@ class BriefingService:
         await asyncio.sleep(LOST_LEASE_PAUSE_S)
         if not await self._store.adopt_briefing(briefing.briefing_id, self._owner):
             return briefing
+        loaded = await self._store.load_briefing(briefing.briefing_id)
+        if loaded is None:
+            raise BriefingNotFoundError
+        briefing, _ = loaded
+        if briefing.is_final:
+            return briefing  # its lease was free because it had ended meanwhile
         journal = BriefingJournal(briefing, self._store, self._owner)
         journal.restore(await self._store.load_events(briefing.briefing_id, 0, limit=100_000))
         journal.finish("failed", _INTERRUPTED)

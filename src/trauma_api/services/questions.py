@@ -217,7 +217,6 @@ class QuestionService:
         )
 
     async def _keep_claim(self, running: RunningAnswer) -> None:
-        # a cancellation in the moment in which the store's client gives up waiting comes out as its error alone
         while not running.ended.is_set():
             await asyncio.sleep(CLAIM_RENEWAL_S)
             with contextlib.suppress(StoreUnavailableError):

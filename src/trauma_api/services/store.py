@@ -12,6 +12,7 @@ Keys, all with a time to live:
     trauma:sample:{kind}          id of the last briefing or session on the sample study
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -59,10 +60,22 @@ def connect(url: str | None, unix_socket: str | None = None) -> "Redis":
 
 @contextmanager
 def _translated() -> Iterator[None]:
+    cancellations = _cancellations()
     try:
         yield
     except (RedisError, OSError) as error:
+        if _cancellations() > cancellations:
+            raise asyncio.CancelledError from error
         raise StoreUnavailableError from error
+    # The client sends through asyncio.wait_for, which before Python 3.12 may swallow a cancellation.
+    if _cancellations() > cancellations:
+        raise asyncio.CancelledError
+
+
+def _cancellations() -> int:
+    """How often the running task was asked to end."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 class Store:
@@ -112,11 +125,14 @@ class Store:
         """A briefing, and whether a process still works on it. Counts as a use."""
         key = f"trauma:briefing:{briefing_id}"
         with _translated():
-            text = await self._redis.getex(key, ex=self._ttl_s)
-            if text is None:
-                return None
-            await self._redis.expire(f"{key}:events", self._ttl_s)
-            leased = await self._redis.exists(f"{key}:lease")
+            # At once: an end that came between the state and the lease would look like a lost lease.
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.getex(key, ex=self._ttl_s)
+                pipe.expire(f"{key}:events", self._ttl_s)
+                pipe.exists(f"{key}:lease")
+                text, _, leased = await pipe.execute()
+        if text is None:
+            return None
         return Briefing.model_validate_json(text), bool(leased)
 
     async def load_events(self, briefing_id: str, after: int, limit: int = 1000) -> list[BriefingEvent]:
