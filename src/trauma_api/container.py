@@ -212,11 +212,7 @@ def _build(
         report_files=ReportFileService(briefings, studies),
         briefings=briefings,
         sessions=sessions,
-        questions=QuestionService(
-            port=ports.question,
-            answer_max_tokens=settings.answer_max_tokens,
-            **shared,
-        ),
+        questions=QuestionService(port=ports.question, answer_max_tokens=settings.answer_max_tokens, **shared),
         health=HealthService(
             store, storage, sandbox, gate, ports.watch, draining, disk_reserve_bytes=settings.disk_reserve_bytes
         ),

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from trauma_api.engines.base import CheckpointError
-from trauma_api.engines.checkpoints import Metadata, Role, open_checkpoint
+from trauma_api.engines.base import CheckpointError, Role
+from trauma_api.engines.checkpoints import Metadata, open_checkpoint
 from trauma_api.engines.device import choose_device, choose_dtype
 from trauma_api.engines.gemma import GemmaReader
 from trauma_api.engines.siglip import SiglipTriage

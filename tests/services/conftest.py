@@ -14,6 +14,7 @@ from trauma_api.imaging.uploads import ReadLimits, ReadStudy
 from trauma_api.schemas.analysis import Findings, HemoperitoneumFinding, InjuryPatternFinding, SeverityFinding
 from trauma_api.schemas.base import RESEARCH_NOTICE
 from trauma_api.schemas.volume import SegmentedSlices, VolumeInterval, VolumeResult
+from trauma_api.services.gate import ComputeGate
 from trauma_api.services.store import Store, connect
 from trauma_api.services.studies import StudyService
 from trauma_api.services.study_storage import StoredStudy, StudyStorage
@@ -28,6 +29,14 @@ def valkey_socket() -> Iterator[str]:
         server.start()
         yield str(path)
         server.stop()
+
+
+@pytest.fixture
+def gate() -> Iterator[ComputeGate]:
+    """One permit, four places to wait."""
+    gate = ComputeGate(permits=1, queue_limit=4)
+    yield gate
+    gate.close()
 
 
 @pytest.fixture

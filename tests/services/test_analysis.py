@@ -1,6 +1,5 @@
 """The reading: which slices the model is shown, and what happens when they do not fit."""
 
-from collections.abc import Iterator
 from typing import get_args
 
 import numpy as np
@@ -16,14 +15,6 @@ from trauma_api.services.gate import ComputeGate
 from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError, LocalGeneration
 from trauma_api.services.studies import SliceOutOfRangeError
 from trauma_api.services.study_storage import StoredStudy
-
-
-@pytest.fixture
-def gate() -> Iterator[ComputeGate]:
-    """One permit."""
-    gate = ComputeGate(permits=1, queue_limit=4)
-    yield gate
-    gate.close()
 
 
 def service(reader: ReaderEngine, gate: ComputeGate) -> AnalysisService:

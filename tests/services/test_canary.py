@@ -1,7 +1,7 @@
 """The canary: a model that does not work stops the start, or makes the service unready until it works again."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.support.engines import ConstantSegmenter, ConstantTriage, FailingReader, ScriptedReader, failure
+from tests.support.waiting import until
 from trauma_api.container import Engines, load_engines
 from trauma_api.engines.base import EngineError, ReaderEngine, Segmenter, TriageEngine, TriageScores
 from trauma_api.services.canary import Canary, CanaryError
@@ -16,16 +17,6 @@ from trauma_api.services.gate import ComputeGate
 from trauma_api.services.model_watch import ModelWatch
 from trauma_api.services.ports import LocalGeneration, LocalSegmentation, LocalTriage
 from trauma_api.settings import Settings
-
-LIMIT_S = 10.0
-
-
-@pytest.fixture
-def gate() -> Iterator[ComputeGate]:
-    """One permit, four places to wait."""
-    gate = ComputeGate(permits=1, queue_limit=4)
-    yield gate
-    gate.close()
 
 
 def canary_of(
@@ -42,13 +33,6 @@ def canary_of(
         LocalSegmentation(segmenter or ConstantSegmenter(), gate, watch),
         watch,
     )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until the canary has done something."""
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():  # noqa: ASYNC110  # another task makes it true
-            await asyncio.sleep(0.005)
 
 
 class MoodyTriage(ConstantTriage):

@@ -4,19 +4,19 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import get_args
 
 import pytest
 
+from tests.support.waiting import LIMIT_S, until
 from trauma_api.services.gate import ComputeGate, Cores, GateBusyError, GateState, Stage, stat
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 LANES: tuple[Stage, ...] = ("reading", "triage", "segmentation")
 """One stage of each model."""
-LIMIT_S = 10.0
 
 
 class Meter:
@@ -55,13 +55,6 @@ class HeldWork:
             self.began.set()
             assert self.release.wait(LIMIT_S)
             return "done"
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until something that another thread does has happened."""
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():  # noqa: ASYNC110  # another thread makes it true
-            await asyncio.sleep(0.002)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Ports: what happens where memory is short or the device is lost, and that the next job is unharmed."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -47,14 +47,6 @@ from trauma_api.services.ports import (
 
 STACK = PictureStack(np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3), dtype=np.uint8))
 QUESTION = GenerationRequest((Turn("user", ("How much blood?",)),), max_new_tokens=4, use_adapter=False)
-
-
-@pytest.fixture
-def gate() -> Iterator[ComputeGate]:
-    """One permit, four places to wait."""
-    gate = ComputeGate(permits=1, queue_limit=4)
-    yield gate
-    gate.close()
 
 
 class Room:

@@ -1,13 +1,12 @@
 """Provenance: results of untrained weights say that they are random."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import get_args
 
 import pytest
 
 from tests.support.engines import ConstantSegmenter, engine_info
-from trauma_api.engines.checkpoints import Role
+from trauma_api.engines.base import Role
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.ports import LocalSegmentation
 from trauma_api.services.provenance import caveats_of, provenance_of
@@ -15,14 +14,6 @@ from trauma_api.services.study_storage import StoredStudy, StudyStorage
 from trauma_api.services.volume import VolumeService
 
 UNTRAINED = "untrained-checkpoint"
-
-
-@pytest.fixture
-def gate() -> Iterator[ComputeGate]:
-    """One permit."""
-    gate = ComputeGate(permits=1, queue_limit=4)
-    yield gate
-    gate.close()
 
 
 @pytest.mark.parametrize("role", get_args(Role))

@@ -1,6 +1,5 @@
 """Volume: a mask of known size becomes its exact millilitres, and is segmented once."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,14 +22,6 @@ from trauma_api.services.volume import NoSpacingError, VolumeService
 OUTER: Box = (slice(2, 5), slice(10, 20), slice(30, 50))
 # 1 slice x 10 x 10 = 100 voxels: 2.42 mL.
 INNER: Box = (slice(3, 4), slice(10, 20), slice(30, 40))
-
-
-@pytest.fixture
-def gate() -> Iterator[ComputeGate]:
-    """One permit."""
-    gate = ComputeGate(permits=1, queue_limit=4)
-    yield gate
-    gate.close()
 
 
 @pytest.fixture

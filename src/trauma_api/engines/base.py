@@ -32,6 +32,10 @@ class EngineCancelledError(EngineError):
     """The caller asked to stop and there is no partial result."""
 
 
+Role = Literal["triage", "reader", "segmenter"]
+"""What a model is for."""
+
+
 class CheckpointError(Exception):
     """A checkpoint is missing, gated, damaged or of the wrong architecture. The text tells the operator what to do."""
 
@@ -40,7 +44,7 @@ class CheckpointError(Exception):
 class EngineInfo:
     """Where an engine's results come from. ``sha256`` covers all weight files of the checkpoint."""
 
-    role: Literal["triage", "reader", "segmenter"]
+    role: Role
     checkpoint: str
     architecture: str
     sha256: str

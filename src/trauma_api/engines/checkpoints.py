@@ -21,12 +21,11 @@ from huggingface_hub.errors import (
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 
-from trauma_api.engines.base import CheckpointError, EngineInfo
+from trauma_api.engines.base import CheckpointError, EngineInfo, Role
 from trauma_api.engines.device import device_memory_bytes
 
 METADATA_FILE = "trauma.json"
 FETCH_AGAIN = "fetch it again, or install trauma-api again if it is a shipped one"
-Role = Literal["triage", "reader", "segmenter"]
 ARCHITECTURES: dict[Role, str] = {
     "triage": "SiglipModel",
     "reader": "Gemma3ForConditionalGeneration",

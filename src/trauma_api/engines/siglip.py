@@ -102,24 +102,16 @@ class SiglipTriage:
         suspicion = suspicion_from_logits(logits, self._calibration.scale, self._calibration.offset)
         return TriageScores(logits=logits, suspicion=suspicion)
 
-    def embeddings(self, images_rgb: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """What the tower makes of pictures, of length 1: (slices, width). Raises EngineError."""
-        return on_device(lambda: self._embed(images_rgb)).cpu().numpy()
-
-    def _logits(self, images_rgb: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        cosines = self._embed(images_rgb) @ self._statements.T
-        logits: NDArray[np.float32] = (cosines * self._scale + self._bias).cpu().numpy()
-        return logits
-
     @torch.inference_mode()
-    def _embed(self, images_rgb: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-        parts = [torch.empty((0, self._statements.shape[1]), device=self._vision.device)]
+    def _logits(self, images_rgb: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        batches = [np.empty((0, len(self._statements)), np.float32)]
         for start in range(0, len(images_rgb), self._batch_size):
             squares = [padded_to_square(image) for image in images_rgb[start : start + self._batch_size]]
             pixels = self._images(images=squares, return_tensors="pt")["pixel_values"]
             pooled = self._vision(pixel_values=pixels.to(self._vision.device, self._vision.dtype)).pooler_output
-            parts.append(torch.nn.functional.normalize(pooled.float(), dim=-1))
-        return torch.cat(parts)
+            cosines = torch.nn.functional.normalize(pooled.float(), dim=-1) @ self._statements.T
+            batches.append((cosines * self._scale + self._bias).cpu().numpy())
+        return np.concatenate(batches)
 
 
 def _batch_size(tower: Any, place: torch.device) -> int:

@@ -39,8 +39,7 @@ def slice_png(
     ``window`` is a name in `WINDOWS_HU` and does nothing to pictures. ``mask_yx`` is (rows, columns) and is drawn as a
     red veil with an outline. Pixels that are not square are resampled to be, and small slices are enlarged; a caption
     says that this is research. ``trunk_only`` leaves out what surrounds trunk and mask; pictures stay whole. Raises
-    UnknownWindowError, IndexError, and
-    ValueError for a mask of another shape.
+    UnknownWindowError, IndexError, and ValueError for a mask of another shape.
     """
     if window not in WINDOWS_HU:
         raise UnknownWindowError

@@ -10,10 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from trauma_api.engines.base import GenerationRequest, Turn
+from trauma_api.engines.base import GenerationRequest, Role, Turn
 from trauma_api.errors import TraumaAPIError
 from trauma_api.imaging.volume import PictureStack
-from trauma_api.services.model_watch import Model, ModelWatch
+from trauma_api.services.model_watch import ModelWatch
 from trauma_api.services.ports import GenerationPort, SegmentationPort, TriagePort
 
 SIDE_PIXELS = 64
@@ -26,7 +26,7 @@ RETRY_SHARE = 0.1
 class CanaryError(Exception):
     """A model does not work; the text tells the operator which one and what to do."""
 
-    def __init__(self, model: Model, reason: str) -> None:
+    def __init__(self, model: Role, reason: str) -> None:
         super().__init__(
             f"The {model} model does not work on a small synthetic input: {reason.rstrip('.')}. Name another "
             f"checkpoint with TRAUMA_{model.upper()}_CHECKPOINT, or another device with TRAUMA_DEVICE."
@@ -42,7 +42,7 @@ class Canary:
         self._triage, self._reading, self._segmentation = triage, reading, segmentation
         self._watch = watch
         self._numbers = itertools.count()
-        self._tries: Mapping[Model, Callable[[], Awaitable[object]]] = {
+        self._tries: Mapping[Role, Callable[[], Awaitable[object]]] = {
             "triage": self._score_a_picture,
             "reader": self._write_about_a_picture,
             "segmenter": self._segment_a_slice,
@@ -59,7 +59,7 @@ class Canary:
         """Try each model whenever it was idle for an interval. Does not return."""
         await asyncio.gather(*(self._keep_trying(model) for model in self._tries))
 
-    async def _keep_trying(self, model: Model) -> None:
+    async def _keep_trying(self, model: Role) -> None:
         interval_s = self._watch.canary_interval_s
         while True:
             idle_s = self._watch.idle_s(model)
@@ -71,7 +71,7 @@ class Canary:
                 self._watch.failed_canary(model, fault)
                 await asyncio.sleep(interval_s * RETRY_SHARE)
 
-    async def _fault(self, model: Model) -> str | None:
+    async def _fault(self, model: Role) -> str | None:
         """Why the model does not work, in its engine's words; None where it does."""
         try:
             await self._tries[model]()
@@ -79,7 +79,6 @@ class Canary:
             return str(error.__cause__ or error)
         except Exception as error:  # noqa: BLE001  # whatever it is, the model does not work
             return type(error).__name__
-        self._watch.worked(model)
         return None
 
     def _picture(self) -> NDArray[np.uint8]:

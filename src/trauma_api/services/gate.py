@@ -16,20 +16,21 @@ import time
 from bisect import insort
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
+from trauma_api.engines.base import Role
 from trauma_api.errors import UnavailableError
 
 T = TypeVar("T")
 Stage = Literal["question", "reading", "triage", "segmentation"]
 """What a model call is for, most urgent first."""
 
-_URGENCY: dict[Stage, int] = {"question": 0, "reading": 1, "triage": 2, "segmentation": 3}
-_MODEL_OF: dict[Stage, str] = {
+_STAGES: tuple[Stage, ...] = get_args(Stage)
+MODEL_OF: dict[Stage, Role] = {
     "question": "reader",
     "reading": "reader",
     "triage": "triage",
@@ -96,6 +97,9 @@ class Cores:
     use: Callable[[int], None]
 
 
+_LEFT_ALONE = Cores(alone=0, shared=0, use=lambda _count: None)
+
+
 class _Lane:
     """One model: its owner thread, and whether it is busy."""
 
@@ -107,12 +111,12 @@ class _Lane:
 class ComputeGate:
     """Admits jobs, and runs their model calls: at most ``permits`` at once, each model on its own thread."""
 
-    def __init__(self, *, permits: int, queue_limit: int, cores: Cores | None = None) -> None:
+    def __init__(self, *, permits: int, queue_limit: int, cores: Cores = _LEFT_ALONE) -> None:
         """Without ``cores`` the number of threads is left alone."""
         self._cores = cores
         self._permit_count = permits
         self._admission_limit = permits + queue_limit
-        self._lanes = {name: _Lane(name) for name in sorted(set(_MODEL_OF.values()))}
+        self._lanes = {name: _Lane(name) for name in sorted(set(MODEL_OF.values()))}
         self._numbers = itertools.count()
         # guards what waits: the event loop and the models' threads both take from it
         self._lock = threading.Lock()
@@ -142,7 +146,7 @@ class ComputeGate:
 
     async def run(self, stage: Stage, work: Callable[[], T], stop: threading.Event | None = None) -> T:
         """Run ``work`` on its model's thread. When the caller is cancelled, ``stop`` is set for the work to see."""
-        urgency = (stage != "question", not stat.get(), _URGENCY[stage], next(self._numbers))
+        urgency = (stage != "question", not stat.get(), _STAGES.index(stage), next(self._numbers))
         call = _Call(urgency, stage, work)
         with self._lock:
             insort(self._waiting, call)
@@ -165,10 +169,10 @@ class ComputeGate:
         """Give out what permits and models are free; on the event loop."""
         loop = asyncio.get_running_loop()
         while self._running < self._permit_count:
-            call = self._take(lambda one: not self._lanes[_MODEL_OF[one.stage]].busy)
+            call = self._take(lambda one: not self._lanes[MODEL_OF[one.stage]].busy)
             if call is None:
                 return
-            lane = self._lanes[_MODEL_OF[call.stage]]
+            lane = self._lanes[MODEL_OF[call.stage]]
             lane.busy = True
             threads = self._threads_for(call)
             self._running += 1
@@ -176,15 +180,12 @@ class ComputeGate:
                 partial(self._release_from_thread, loop, lane)
             )
 
-    def _threads_for(self, call: _Call) -> int | None:
-        if self._cores is None:
-            return None
+    def _threads_for(self, call: _Call) -> int:
         alone = not self._running and not self._waiting and call.stage in _IN_TILES
         return self._cores.alone if alone else self._cores.shared
 
-    def _work_on(self, call: _Call, threads: int | None) -> None:
-        if self._cores is not None and threads is not None:
-            self._cores.use(threads)
+    def _work_on(self, call: _Call, threads: int) -> None:
+        self._cores.use(threads)
         call.settle()
 
     def _take(self, may: Callable[[_Call], bool]) -> _Call | None:
@@ -196,9 +197,8 @@ class ComputeGate:
         return None
 
     def _withdraw(self, call: _Call) -> None:
-        with self._lock:
-            if call in self._waiting:
-                self._waiting.remove(call)
+        with self._lock, suppress(ValueError):
+            self._waiting.remove(call)
 
     def _release_from_thread(self, loop: asyncio.AbstractEventLoop, lane: _Lane, _ended: Future[None]) -> None:
         if not loop.is_closed():

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from trauma_api.engines.base import EngineDeviceLostError, EngineOutOfMemoryError
 from trauma_api.log import get_logger
-from trauma_api.services.gate import ComputeGate, Stage
-from trauma_api.services.model_watch import Model, ModelWatch
+from trauma_api.services.gate import MODEL_OF, ComputeGate, Stage
+from trauma_api.services.model_watch import ModelWatch
 
 T = TypeVar("T")
 
@@ -23,13 +23,11 @@ async def make_no_room() -> None:
 
 
 class ModelCalls:
-    """Does the work of one model."""
+    """Does the work of a model."""
 
-    def __init__(
-        self, model: Model, gate: ComputeGate, watch: ModelWatch | None, make_room: MakeRoom = make_no_room
-    ) -> None:
+    def __init__(self, gate: ComputeGate, watch: ModelWatch | None, make_room: MakeRoom = make_no_room) -> None:
         """Without a ``watch`` nobody is told."""
-        self._model, self._gate, self._make_room = model, gate, make_room
+        self._gate, self._make_room = gate, make_room
         self._watch = watch or ModelWatch()
 
     async def run(self, stage: Stage, work: Callable[[], T], stop: threading.Event | None = None) -> T:
@@ -39,7 +37,7 @@ class ModelCalls:
         except EngineDeviceLostError:
             self._watch.lose_device()
             raise
-        self._watch.worked(self._model)
+        self._watch.worked(MODEL_OF[stage])
         return result
 
     async def run_in_tiles(

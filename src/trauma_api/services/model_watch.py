@@ -3,12 +3,12 @@
 import math
 import time
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
+from trauma_api.engines.base import Role
 from trauma_api.log import get_logger
 
-Model = Literal["triage", "reader", "segmenter"]
-MODELS: tuple[Model, ...] = get_args(Model)
+MODELS: tuple[Role, ...] = get_args(Role)
 PATIENCE_INTERVALS = 3
 """A model that has not worked for so many canary intervals is not ready."""
 
@@ -23,14 +23,14 @@ class ModelWatch:
         self.device_lost = False
         self._clock_s = clock_s
         self._worked_at_s = dict.fromkeys(MODELS, clock_s())
-        self._failing: set[Model] = set()
+        self._failing: set[Role] = set()
 
-    def worked(self, model: Model) -> None:
+    def worked(self, model: Role) -> None:
         """An inference of the model has just ended well."""
         self._worked_at_s[model] = self._clock_s()
         self._failing.discard(model)
 
-    def failed_canary(self, model: Model, reason: str) -> None:
+    def failed_canary(self, model: Role, reason: str) -> None:
         """The model failed on an input that it should work on."""
         logger.error("canary.failed", model=model, reason=reason)
         self._failing.add(model)
@@ -41,7 +41,7 @@ class ModelWatch:
             logger.critical("device.lost")
         self.device_lost = True
 
-    def idle_s(self, model: Model) -> float:
+    def idle_s(self, model: Role) -> float:
         """Seconds since the model last worked."""
         return self._clock_s() - self._worked_at_s[model]
 
@@ -57,9 +57,9 @@ class ModelWatch:
             return "the device that the models run on has failed; the service is stopping"
         return ", ".join(self._state_of(model) for model in MODELS)
 
-    def _works(self, model: Model) -> bool:
+    def _works(self, model: Role) -> bool:
         return model not in self._failing and self.idle_s(model) <= PATIENCE_INTERVALS * self.canary_interval_s
 
-    def _state_of(self, model: Model) -> str:
+    def _state_of(self, model: Role) -> str:
         state = f"{model} {self.idle_s(model):.0f} s ago"
         return f"{state}, its canary failed" if model in self._failing else state

@@ -156,7 +156,7 @@ class LocalTriage:
         make_room: MakeRoom = make_no_room,
     ) -> None:
         self._engine = engine
-        self._calls = ModelCalls("triage", gate, watch, make_room)
+        self._calls = ModelCalls(gate, watch, make_room)
 
     @property
     def info(self) -> EngineInfo:
@@ -191,7 +191,7 @@ class LocalSegmentation:
         make_room: MakeRoom = make_no_room,
     ) -> None:
         self._engine = engine
-        self._calls = ModelCalls("segmenter", gate, watch, make_room)
+        self._calls = ModelCalls(gate, watch, make_room)
 
     @property
     def info(self) -> EngineInfo:
@@ -254,7 +254,7 @@ class LocalGeneration:
         stage: Literal["question", "reading"] = "reading",
     ) -> None:
         self._engine, self._gate, self._stage = engine, gate, stage
-        self._calls = ModelCalls("reader", gate, watch)
+        self._calls = ModelCalls(gate, watch)
 
     @property
     def info(self) -> EngineInfo:

@@ -217,7 +217,7 @@ class QuestionService:
         )
 
     async def _keep_claim(self, running: RunningAnswer) -> None:
-        while not running.ended.is_set():
+        while True:
             await asyncio.sleep(CLAIM_RENEWAL_S)
             with contextlib.suppress(StoreUnavailableError):
                 await self._store.renew_session_claim(running.answer.session_id, running.answer.answer_id)
