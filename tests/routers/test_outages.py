@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from tests.support.engines import ConstantSegmenter, ConstantTriage
 from tests.support.events import parse_events
@@ -116,6 +117,17 @@ class TestDuringAQuestion:
         assert "answer-not-kept" in [warning["code"] for warning in answer["warnings"]]
         gone = httpx.post(questions_url, json={"question": "And now?"})
         assert (gone.status_code, gone.json()["code"]) == (404, "session-not-found")
+
+    def test_an_answer_that_cannot_be_begun_leaves_the_session_free(
+        self, redis_server: RedisServer, questions_url: str
+    ) -> None:
+        answers = f"trauma:session:{questions_url.split('/')[-2]}:answers"
+        with redis.Redis.from_url(redis_server.url) as store:
+            store.set(answers, "no hash, so that no answer can be put into it")
+            refused = httpx.post(questions_url, json={"question": "Now?"}, timeout=30)
+            assert (refused.status_code, refused.json()["code"]) == (503, "store-unavailable")
+            store.delete(answers)
+        assert httpx.post(questions_url, json={"question": "And now?"}, timeout=30).status_code == 200
 
 
 class TestBeforeAQuestion:

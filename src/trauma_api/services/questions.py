@@ -114,7 +114,11 @@ class QuestionService:
             held.enter_context(self._gate.admission())
             if not await self._store.claim_session(record.session_id, running.answer.answer_id):
                 raise SessionBusyError
-            await self._store.put_answer(running.answer)
+            try:
+                await self._store.put_answer(running.answer)
+            except BaseException:
+                await self._release_claim(running)
+                raise
             task = asyncio.create_task(self._write(running, record, study, facts, held.pop_all()))
         running.attach(task)
         self._running[task] = running
@@ -148,12 +152,12 @@ class QuestionService:
             reason = ServiceStoppingError() if self._draining.is_set() else AnswerStoppedError()
             last = await self._end_early(running, "stopped", reason)
         finally:
+            running.detach()
             held.close()
             renewal.cancel()
             last = last or await self._end_early(running, "failed", TraumaAPIError())
             # Before the reader hears of the end: its next question must find the session free.
-            with contextlib.suppress(StoreUnavailableError):
-                await self._store.release_session_claim(record.session_id, running.answer.answer_id)
+            await self._release_claim(running)
             running.end(last)
 
     async def _answer(
@@ -221,6 +225,10 @@ class QuestionService:
             await asyncio.sleep(CLAIM_RENEWAL_S)
             with contextlib.suppress(StoreUnavailableError):
                 await self._store.renew_session_claim(running.answer.session_id, running.answer.answer_id)
+
+    async def _release_claim(self, running: RunningAnswer) -> None:
+        with contextlib.suppress(StoreUnavailableError):
+            await self._store.release_session_claim(running.answer.session_id, running.answer.answer_id)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         running = self._running.pop(task)

@@ -66,6 +66,10 @@ class RunningAnswer:
         """Tie the answer to the task that writes it."""
         self._task = task
 
+    def detach(self) -> None:
+        """Its end has begun, which stopping must not break off."""
+        self._task = None
+
     def push(self, written: str) -> None:
         """The model wrote the next piece."""
         for sentence in self._splitter.feed(written):
