@@ -28,6 +28,7 @@ from trauma_api.services.briefings import BriefingService
 from trauma_api.services.canary import Canary, CanaryError
 from trauma_api.services.gate import ComputeGate, Cores
 from trauma_api.services.health import HealthService
+from trauma_api.services.memory import keep_giving_back
 from trauma_api.services.model_watch import ModelWatch
 from trauma_api.services.models import list_models
 from trauma_api.services.ports import LocalGeneration, LocalSegmentation, LocalTriage
@@ -151,7 +152,7 @@ async def open_container(settings: Settings, engines: Engines | None = None) -> 
         canary = Canary(ports.triage, ports.reading, ports.segmentation, ports.watch)
         if engines is None:
             await _require_working(canary)
-        for work in (_sweep(storage), canary.run()):
+        for work in (_sweep(storage), canary.run(), keep_giving_back()):
             stack.callback(asyncio.create_task(work).cancel)
         stack.push_async_callback(container.questions.close)
         stack.push_async_callback(container.briefings.close)
