@@ -4,6 +4,7 @@ What a forward pass takes does not depend on what the weights hold. Weights are 
 start from the same numbers whatever precision they compute in. Tokenizers are those of the shipped checkpoints.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def write_medsiglip_shape(folder: Path) -> None:
         vision_config=SiglipVisionConfig(**widths, image_size=IMAGE_PIXELS, patch_size=14),
     )
     _random(SiglipModel, config).save_pretrained(folder)
-    SiglipProcessor(image_processor=_images(SiglipImageProcessor), tokenizer=tokenizer).save_pretrained(folder)
+    SiglipProcessor(image_processor=_images(SiglipImageProcessor, IMAGE_PIXELS), tokenizer=tokenizer).save_pretrained(
+        folder
+    )
     calibration = Calibration(scale=1.0, offset=0.0)
     _write_metadata(
         folder, Metadata(role="triage", architecture="SiglipModel", trained_on=_UNTRAINED, calibration=calibration)
@@ -65,24 +68,37 @@ def write_gemma_shape(folder: Path) -> None:
     The vocabulary is that of the shipped reader's tokenizer, 2,048 tokens, and not Gemma's 262,144. Of a prompt only
     the last position is put through it, so the prompt's length counts for hardly more than it would.
     """
+    _write_reader(folder, _small_gemma_config)
+
+
+def write_medgemma_shape(folder: Path) -> None:
+    """The shape of MedGemma 1.5 4B: that of Gemma 3 4B, with SigLIP so400m at 896 pixels, and Gemma's vocabulary.
+
+    Tokens beyond the shipped tokenizer's 2,048 stand for no text, so that no grammar lets them be written.
+    """
+    _write_reader(folder, medgemma_config)
+
+
+def _write_reader(folder: Path, configure: Callable[[Any], Gemma3Config]) -> None:
     silence_libraries()
     shipped = AutoProcessor.from_pretrained(PACKAGED_CHECKPOINTS / "reader", local_files_only=True)
     tokenizer = shipped.tokenizer
-    model = _random(Gemma3ForConditionalGeneration, _gemma_config(tokenizer))
+    config = configure(tokenizer)
+    model = _random(Gemma3ForConditionalGeneration, config)
     model.generation_config = GenerationConfig.from_pretrained(PACKAGED_CHECKPOINTS / "reader", local_files_only=True)
     model.save_pretrained(folder)
     Gemma3Processor(
-        image_processor=_images(Gemma3ImageProcessor),
+        image_processor=_images(Gemma3ImageProcessor, config.vision_config.image_size),
         tokenizer=tokenizer,
         chat_template=shipped.chat_template,
-        image_seq_length=TOKENS_PER_IMAGE,
+        image_seq_length=config.mm_tokens_per_image,
     ).save_pretrained(folder)
     _write_metadata(
         folder, Metadata(role="reader", architecture="Gemma3ForConditionalGeneration", trained_on=_UNTRAINED)
     )
 
 
-def _gemma_config(tokenizer: Any) -> Gemma3Config:
+def _small_gemma_config(tokenizer: Any) -> Gemma3Config:
     return Gemma3Config(
         text_config=Gemma3TextConfig(
             vocab_size=len(tokenizer),
@@ -107,10 +123,46 @@ def _gemma_config(tokenizer: Any) -> Gemma3Config:
             vision_use_head=False,
         ),
         mm_tokens_per_image=TOKENS_PER_IMAGE,
-        boi_token_index=tokenizer.convert_tokens_to_ids(tokenizer.boi_token),
-        eoi_token_index=tokenizer.convert_tokens_to_ids(tokenizer.eoi_token),
-        image_token_index=tokenizer.convert_tokens_to_ids(tokenizer.image_token),
+        **_picture_tokens(tokenizer),
     )
+
+
+def medgemma_config(tokenizer: Any) -> Gemma3Config:
+    """Gemma 3 4B, as its technical report gives it: https://arxiv.org/abs/2503.19786."""
+    return Gemma3Config(
+        text_config=Gemma3TextConfig(
+            vocab_size=262_208,
+            hidden_size=2560,
+            intermediate_size=10_240,
+            num_hidden_layers=34,
+            num_attention_heads=8,
+            num_key_value_heads=4,
+            head_dim=256,
+            query_pre_attn_scalar=256,
+            max_position_embeddings=131_072,
+            sliding_window=1024,
+            **_special_tokens(tokenizer),
+        ),
+        vision_config=SiglipVisionConfig(
+            hidden_size=1152,
+            intermediate_size=4304,
+            num_hidden_layers=27,
+            num_attention_heads=16,
+            image_size=896,
+            patch_size=14,
+            vision_use_head=False,
+        ),
+        mm_tokens_per_image=256,
+        **_picture_tokens(tokenizer),
+    )
+
+
+def _picture_tokens(tokenizer: Any) -> dict[str, int]:
+    return {
+        "boi_token_index": tokenizer.convert_tokens_to_ids(tokenizer.boi_token),
+        "eoi_token_index": tokenizer.convert_tokens_to_ids(tokenizer.eoi_token),
+        "image_token_index": tokenizer.convert_tokens_to_ids(tokenizer.image_token),
+    }
 
 
 def _special_tokens(tokenizer: Any) -> dict[str, int]:
@@ -122,9 +174,9 @@ def _special_tokens(tokenizer: Any) -> dict[str, int]:
     }
 
 
-def _images(kind: Any) -> Any:
+def _images(kind: Any, side: int) -> Any:
     half = [0.5, 0.5, 0.5]
-    return kind(size={"height": IMAGE_PIXELS, "width": IMAGE_PIXELS}, image_mean=half, image_std=half)
+    return kind(size={"height": side, "width": side}, image_mean=half, image_std=half)
 
 
 def _random(model_class: Any, config: Any) -> Any:

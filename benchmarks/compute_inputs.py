@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pydicom
 
-from big_shapes import write_gemma_shape, write_medsiglip_shape
+from big_shapes import write_gemma_shape, write_medgemma_shape, write_medsiglip_shape
 from trauma_api.imaging.sandbox.client import Sandbox
 from trauma_api.imaging.uploads import UploadedFile, read_upload
 from trauma_api.phantom.draw import draw_phantom
@@ -66,6 +66,10 @@ class Inputs:
     def gemma_shape(self) -> str:
         """The folder of a reader checkpoint of Gemma 3 270M's shape."""
         return str(self._made("gemma", write_gemma_shape))
+
+    def medgemma_shape(self) -> str:
+        """The folder of a reader checkpoint of MedGemma 1.5 4B's shape, 9 GB."""
+        return str(self._made("medgemma", write_medgemma_shape))
 
     @contextmanager
     def root(self) -> Iterator[Path]:
