@@ -1,13 +1,13 @@
 """Draws the phantoms that the models are trained on, as arrays ready to be read.
 
     OMP_NUM_THREADS=1 python training/phantom_set.py --seeds 0 1200 --processes 2
-    OMP_NUM_THREADS=1 python training/phantom_set.py --full-size --seeds 1200 1500
-    OMP_NUM_THREADS=1 python training/phantom_set.py --full-size --out build/phantom_set_val --seeds 90000 90040
+    OMP_NUM_THREADS=1 python training/phantom_set.py --full-size --out build/phantom_full --seeds 1200 1500
+    OMP_NUM_THREADS=1 python training/phantom_set.py --full-size --out build/phantom_full_val --seeds 90000 90040
 
 Folders are ``{out}/{seed:06d}``, written whole or not at all; those that are there are left alone, so that a run goes
-on after a stop and a training may read while the set grows. Pixels are 1.5 mm: drawn on that grid, which is fast, or,
-with ``--full-size``, drawn as a scanner shows them and resampled as the segmenter's engine does it, which is what a
-study looks like to the models. Each folder holds
+on after a stop and a training may read while the set grows. Phantoms are drawn on pixels of 1.5 mm, which is fast, or,
+with ``--full-size``, as a scanner shows them and resampled to the segmenter's pixels as its engine does it, which is
+what a study looks like to the models; the segmenter is trained on these only. Each folder holds
 
     truth.json    `PhantomTruth`, with the spacing of the arrays
     hu_u8.npy     uint8 (slices, rows, columns), cropped to the body: HU = value * 2 - 200, clipped to -200..310
@@ -33,10 +33,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from transformers import SiglipImageProcessor
 
+from segmenter_data import PIXEL_MM
 from trauma_api.engines.unet import to_pixel_spacing
 from trauma_api.imaging.volume import CTVolume
 from trauma_api.imaging.windowing import model_rgb
-from trauma_api.phantom.draw import WORKING_PIXEL_MM, Phantom, draw_phantom, draw_training_phantom
+from trauma_api.phantom.draw import Phantom, draw_phantom, draw_training_phantom
 from trauma_api.phantom.labels import BLOOD_LABELS, PERITONEAL_LABELS, Label
 from trauma_api.phantom.scenarios import SCENARIOS
 from trauma_api.phantom.truth import TRUTH_FILE
@@ -112,8 +113,8 @@ def body_box(labels_zyx: NDArray[np.uint8]) -> tuple[slice, slice]:
     )
 
 
-def on_working_pixels(phantom: Phantom) -> Phantom:
-    """A phantom of full size on pixels of 1.5 mm, as near as whole pixels come to that.
+def on_segmenter_pixels(phantom: Phantom) -> Phantom:
+    """A phantom of full size on the segmenter's pixels, as near as whole pixels come to that.
 
     HU as `trauma_api.engines.unet.segmenter_input` resamples them. Of blood each slice keeps as much as it has, in the
     pixels that hold most of it; any other label is that of the nearest pixel.
@@ -141,7 +142,7 @@ def on_working_pixels(phantom: Phantom) -> Phantom:
 
 def _resampled(plane: NDArray[Any], spacing_zyx_mm: tuple[float, float, float]) -> NDArray[np.float32]:
     images = torch.from_numpy(plane.astype(np.float32))[None, None]
-    resampled: NDArray[np.float32] = to_pixel_spacing(images, spacing_zyx_mm[1:], WORKING_PIXEL_MM)[0, 0].numpy()
+    resampled: NDArray[np.float32] = to_pixel_spacing(images, spacing_zyx_mm[1:], PIXEL_MM)[0, 0].numpy()
     return resampled
 
 
@@ -165,7 +166,7 @@ def write_phantom_arrays(seed: int, scenario: str, folder: Path, *, full_size: b
     drawn = draw_phantom(seed, scenario) if full_size else draw_training_phantom(seed, scenario)
     stack = CTVolume(drawn.voxels_zyx_hu, None)
     patches = patch_shares(drawn.labels_zyx[:, *stack.trunk_box])
-    phantom = on_working_pixels(drawn) if full_size else drawn
+    phantom = on_segmenter_pixels(drawn) if full_size else drawn
     rows, columns = body_box(phantom.labels_zyx)
     unfinished = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(unfinished, ignore_errors=True)

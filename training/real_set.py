@@ -4,9 +4,9 @@
 
     python training/real_set.py --data ../shared/data/ct --unlabelled chest_to_upper_abdomen_100slices --seeds 0 40
 
-Folders are ``{out}/{background}-{seed:06d}`` with ``hu_u8.npy`` (HU = value * 2 - 200) and ``labels.npy``, on 1.5 mm
-pixels, cropped to the body; those that are there are left alone. One copy in four has no injury, and a CT without an
-organ label map gets none. A CT that must stay unseen for measuring must not be named here.
+Folders are ``{out}/{background}-{seed:06d}`` with ``hu_u8.npy`` (HU = value * 2 - 200) and ``labels.npy``, on the
+segmenter's pixels, cropped to the body; those that are there are left alone. One copy in four has no injury, and a CT
+without an organ label map gets none. A CT that must stay unseen for measuring must not be named here.
 """
 
 import argparse
@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from real_background import Background, body_box, enhanced, load_background, load_unlabelled, varied
+from segmenter_data import PIXEL_MM
 from trauma_api.phantom.insertion import RANDOM_INJURED, insert_injury
 
-PIXEL_MM = 1.5
 _CLEAN_SHARE = 0.25
 _UNSEEN = ("enhanced_upper_abdomen_j2k", "liver_dome_3slices")
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 from trauma_api.engines.checkpoints import SegmenterChannel, SegmenterInput
 from trauma_api.phantom.labels import BLOOD_LABELS, Label
 
+PIXEL_MM = 1.0
 NARROW, WIDE = (-20.0, 80.0), (-150.0, 250.0)
 SEEN = SegmenterInput(
     channels=(
@@ -19,9 +20,9 @@ SEEN = SegmenterInput(
         SegmenterChannel(window_hu=WIDE, neighbours=0),
         SegmenterChannel(window_hu=NARROW, neighbours=1),
     ),
-    pixel_spacing_mm=1.5,
+    pixel_spacing_mm=PIXEL_MM,
 )
-CROP = 96
+CROP = 144
 BLOOD_SHARE, MISTAKEN_SHARE = 0.5, 0.25
 MISTAKEN = {
     Label.ASCITES: 4.0,

@@ -1,4 +1,4 @@
-"""Trains the hemorrhage segmenter (`smp.Unet("resnet34")`) from scratch on build/phantom_set, on one thread.
+"""Trains the hemorrhage segmenter (`smp.Unet("resnet34")`) from scratch on build/phantom_full, on one thread.
 
     python training/train_segmenter.py --minutes 75            (start)
     python training/train_segmenter.py --minutes 75 --resume   (go on after a stop)
@@ -6,8 +6,8 @@
     python training/train_segmenter.py --start-from src/trauma_api/checkpoints/segmenter --out build/runs/next
 
 The third one exports the averaged weights that a run, also one that goes on, has saved; the last one begins a run with
-the weights of a checkpoint. Crops of 96 x 96 pixels of
-1.5 mm: half around blood, each kind of blood in a study alike, so that small lesions count; a quarter around what is
+the weights of a checkpoint. Crops of 144 x 144 pixels of
+1 mm: half around blood, each kind of blood in a study alike, so that small lesions count; a quarter around what is
 mistaken for blood, whether many studies have it or few; the rest anywhere. Folders of build/real_set, real CTs with
 inserted blood, are mixed in. The rate falls with the time that has passed, so that a run fits its minutes.
 """
@@ -213,10 +213,10 @@ def note(run: Run, entry: dict[str, Any]) -> None:
 def main() -> None:
     """Train, and export what was trained."""
     parser = argparse.ArgumentParser(description="Trains the hemorrhage segmenter.")
-    parser.add_argument("--set", type=Path, default=BUILD / "phantom_set")
+    parser.add_argument("--set", type=Path, default=BUILD / "phantom_full")
     parser.add_argument("--real-set", type=Path, default=BUILD / "real_set")
     parser.add_argument("--real-share", type=float, default=0.15)
-    parser.add_argument("--validation-set", type=Path, default=BUILD / "phantom_set_val")
+    parser.add_argument("--validation-set", type=Path, default=BUILD / "phantom_full_val")
     parser.add_argument("--out", type=Path, default=BUILD / "runs" / "segmenter")
     parser.add_argument("--minutes", type=float, default=75.0)
     parser.add_argument("--validate-minutes", type=float, default=7.0, help="between looks at the validation set")

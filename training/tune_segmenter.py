@@ -4,10 +4,10 @@
     python training/tune_segmenter.py --checkpoint src/trauma_api/checkpoints/segmenter --write 0.4 0.9 0.5
 
 The first prints a table and where false blood lies; the second puts into trauma.json a threshold, and how much blood a
-region must hold at which probability. The phantoms are those of build/phantom_set_val, seeds from 90000, which neither
-training nor the evaluation sees. The network runs through `UNetSegmenter`, as in the service, and regions are left out
-as `without_small_components` does it. Probabilities are kept by the digest of the weights, so that a second look costs
-nothing.
+region must hold at which probability. The phantoms have seeds from 90000, which neither training nor the evaluation
+sees, and are drawn at full size: what is chosen on the network's pixels does not hold on a scanner's. The network runs
+through `UNetSegmenter`, as in the service, and regions are left out as `without_small_components` does it.
+Probabilities are kept by the digest of the weights, so that a second look costs little.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from trauma_api.engines.checkpoints import METADATA_FILE, Metadata
 from trauma_api.engines.unet import UNetSegmenter
 from trauma_api.evaluation.metrics import icc_2_1
 from trauma_api.imaging.measure import blood_mask
+from trauma_api.phantom.draw import Phantom, draw_phantom
 from trauma_api.phantom.labels import BLOOD_LABELS, Label
-from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth
 from trauma_api.services.volume import INTERVAL_SHARE
 
-THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.6)
-CORES = (0.0, 0.9, 0.97)
-SMALLEST_ML = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
+THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5)
+CORES = (0.0, 0.9, 0.97, 0.99)
+SMALLEST_ML = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 MEASURED_FROM_ML = 20.0
 CLEAN_UP_TO_ML = 3.0
 
@@ -52,21 +52,18 @@ class Looked(NamedTuple):
         return float(self.found_ml[kept].sum()), float(self.true_ml[kept].sum())
 
 
-def probability_of(segmenter: UNetSegmenter, folder: Path, spacing: tuple[float, float, float]) -> NDArray[np.uint8]:
-    """Probability of a whole phantom as the service keeps it, 0..255 for 0..1."""
-    hu = np.load(folder / "hu_u8.npy").astype(np.int16) * 2 - 200
-    return np.rint(segmenter.probabilities(hu, spacing, 0, len(hu)) * 255).astype(np.uint8)
+def probability_of(segmenter: UNetSegmenter, phantom: Phantom, keep: Path) -> NDArray[np.uint8]:
+    """Probability of a whole phantom as the service keeps it, 0..255 for 0..1.
 
-
-def kept_probability(
-    segmenter: UNetSegmenter, folder: Path, spacing: tuple[float, float, float], keep: Path
-) -> NDArray[np.uint8]:
-    """The same, from the folder ``keep`` when these weights have seen the phantom before."""
-    file = keep / segmenter.info.sha256[:16] / f"{folder.name}.npy"
+    From the folder ``keep`` when these weights have seen the phantom before.
+    """
+    file = keep / segmenter.info.sha256[:16] / f"{phantom.truth.seed:06d}.npz"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(file, probability_of(segmenter, folder, spacing))
-    return np.asarray(np.load(file))
+        hu = phantom.voxels_zyx_hu
+        found = segmenter.probabilities(hu, phantom.spacing_zyx_mm, 0, len(hu))
+        np.savez_compressed(file, np.rint(found * 255).astype(np.uint8))
+    return np.asarray(np.load(file)["arr_0"])
 
 
 def look(probability: NDArray[np.uint8], truth: NDArray[np.bool_], voxel_ml: float, threshold: float) -> Looked:
@@ -104,21 +101,20 @@ def false_blood(probability: NDArray[np.uint8], labels: NDArray[np.uint8], thres
     return np.bincount(labels[called], minlength=256)
 
 
-def measure(segmenter: UNetSegmenter, folders: list[Path], keep: Path) -> None:
+def measure(segmenter: UNetSegmenter, seeds: range, keep: Path) -> None:
     """Print the table, and in what the false blood lies at the checkpoint's own threshold."""
     looked: dict[float, list[Looked]] = {threshold: [] for threshold in THRESHOLDS}
     false_ml = np.zeros(256)
-    for folder in folders:
-        spacing = PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes()).spacing_zyx_mm
-        voxel_ml = float(np.prod(spacing)) / 1000
-        probability = kept_probability(segmenter, folder, spacing, keep)
-        labels = np.load(folder / "labels.npy")
+    for seed in seeds:
+        phantom = draw_phantom(seed, "random")
+        labels, voxel_ml = phantom.labels_zyx, float(np.prod(phantom.spacing_zyx_mm)) / 1000
+        probability = probability_of(segmenter, phantom, keep)
         for threshold in THRESHOLDS:
             looked[threshold].append(look(probability, labels >= BLOOD_LABELS[0], voxel_ml, threshold))
-        false_ml += false_blood(probability, labels, segmenter.threshold) * voxel_ml / len(folders)
+        false_ml += false_blood(probability, labels, segmenter.threshold) * voxel_ml / len(seeds)
     truth_ml = [one.truth_ml for one in looked[THRESHOLDS[0]]]
     bleeding, clean = sum(ml >= MEASURED_FROM_ML for ml in truth_ml), truth_ml.count(0.0)
-    print(f"{len(folders)} phantoms: {bleeding} with {MEASURED_FROM_ML:.0f} mL or more, {clean} without blood")
+    print(f"{len(seeds)} phantoms: {bleeding} with {MEASURED_FROM_ML:.0f} mL or more, {clean} without blood")
     print(
         f"threshold core smallest   Dice median    ICC  bias % error %  clean mL     max   <= {CLEAN_UP_TO_ML:.0f} mL"
     )
@@ -146,8 +142,7 @@ def main() -> None:
     """Measure, or write a choice."""
     parser = argparse.ArgumentParser(description="Chooses the segmenter's threshold and smallest region.")
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--set", type=Path, default=Path("build/phantom_set_val"))
-    parser.add_argument("--phantoms", type=int, default=40)
+    parser.add_argument("--seeds", type=int, nargs=2, default=(90_000, 90_080), metavar=("FIRST", "END"))
     parser.add_argument("--keep", type=Path, default=Path("build/runs/segmenter_probabilities"))
     parser.add_argument("--write", type=float, nargs=3, metavar=("THRESHOLD", "CORE", "SMALLEST_ML"))
     arguments = parser.parse_args()
@@ -156,7 +151,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     segmenter = UNetSegmenter.load(str(arguments.checkpoint), device="cpu")
-    measure(segmenter, sorted(arguments.set.glob("[!.]*"))[: arguments.phantoms], arguments.keep)
+    measure(segmenter, range(*arguments.seeds), arguments.keep)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+"""Averages the weights of two segmenters or two readers, the second of which began with the first.
+
+    python training/average_checkpoints.py FIRST SECOND --out build/segmenter_average
+    python training/average_checkpoints.py FIRST SECOND --out build/reader_average --temperatures 2.09 2.5 1.25
+
+What the second learnt anew is kept in part, and what it forgot is won back in part. All else is that of the second.
+
+A reader's logits are divided by a temperature at its export. ``--temperatures`` names those of the two, which are
+undone before the mean, and that of the result.
+"""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from trauma_api.engines.checkpoints import METADATA_FILE, Metadata
+from write_untrained_checkpoints import write_metadata
+
+WEIGHTS_FILE = "model.safetensors"
+FORMAT = {"format": "pt"}
+LAST_NORM = "language_model.model.norm.weight"
+
+
+def average(first: Path, second: Path, out: Path, temperatures: Sequence[float] | None) -> None:
+    """Write the mean of two checkpoints, counters as the second has them. Raises KeyError for other architectures."""
+    old, new = (load_file(folder / WEIGHTS_FILE) for folder in (first, second))
+    types = {name: value.dtype for name, value in new.items()}
+    if temperatures is not None:
+        old, new = heated(old, temperatures[0]), heated(new, temperatures[1])
+    mean = {
+        name: (old[name].float() + value.float()) / 2 if value.is_floating_point() else value
+        for name, value in new.items()
+    }
+    if temperatures is not None:
+        mean = heated(mean, 1 / temperatures[2])
+    shutil.copytree(second, out, dirs_exist_ok=True)
+    save_file({name: value.to(types[name]).contiguous() for name, value in mean.items()}, out / WEIGHTS_FILE, FORMAT)
+    (out / WEIGHTS_FILE).chmod(0o644)
+    stated = [Metadata.model_validate_json((folder / METADATA_FILE).read_bytes()) for folder in (first, second)]
+    trained_on = f"mean of two trainings, on {stated[0].trained_on}, then on {stated[1].trained_on}"
+    write_metadata(out, stated[1].model_copy(update={"trained_on": trained_on, "metrics": {}}))
+
+
+def heated(weights: dict[str, torch.Tensor], temperature: float) -> dict[str, torch.Tensor]:
+    """A reader's weights whose logits are so many times as large: its last norm multiplies by one plus its weight."""
+    return {**weights, LAST_NORM: (1 + weights[LAST_NORM].float()) * temperature - 1}
+
+
+def main() -> None:
+    """Average the checkpoints of the command line."""
+    parser = argparse.ArgumentParser(description="Averages two segmenters or two readers.")
+    parser.add_argument("first", type=Path)
+    parser.add_argument("second", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--temperatures", type=float, nargs=3, metavar=("FIRST", "SECOND", "RESULT"))
+    arguments = parser.parse_args()
+    average(arguments.first, arguments.second, arguments.out, arguments.temperatures)
+
+
+if __name__ == "__main__":
+    main()
