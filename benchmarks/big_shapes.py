@@ -4,7 +4,8 @@ What a forward pass takes does not depend on what the weights hold. Weights are 
 start from the same numbers whatever precision they compute in. Tokenizers are those of the shipped checkpoints.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +35,65 @@ TOKENS_PER_IMAGE = 196
 """28 x 28 patches averaged two by two: of what they can be pooled to, the number nearest to Gemma 3's own 256."""
 _SEED = 0
 _UNTRAINED = "untrained"
+_SO400M = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+
+
+@dataclass(frozen=True)
+class _ReaderShape:
+    """Sizes of a Gemma 3 with its tower. ``vocabulary`` None is the shipped tokenizer's."""
+
+    text: Mapping[str, int]
+    vision: Mapping[str, int]
+    tokens_per_image: int
+    vocabulary: int | None = None
+
+
+_SMALL_GEMMA = _ReaderShape(
+    text={
+        "hidden_size": 640,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 18,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 32_768,
+        "sliding_window": 512,
+    },
+    vision={
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "image_size": IMAGE_PIXELS,
+        "patch_size": 16,
+    },
+    tokens_per_image=TOKENS_PER_IMAGE,
+)
+# Gemma 3 4B, as its technical report gives it: https://arxiv.org/abs/2503.19786
+_MEDGEMMA = _ReaderShape(
+    text={
+        "hidden_size": 2560,
+        "intermediate_size": 10_240,
+        "num_hidden_layers": 34,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 131_072,
+        "sliding_window": 1024,
+    },
+    vision={**_SO400M, "image_size": 896, "patch_size": 14},
+    tokens_per_image=256,
+    vocabulary=262_208,
+)
 
 
 def write_medsiglip_shape(folder: Path) -> None:
     """The shape of MedSigLIP-448: SigLIP so400m with patches of 14 pixels."""
     silence_libraries()
     tokenizer = AutoProcessor.from_pretrained(PACKAGED_CHECKPOINTS / "triage", local_files_only=True).tokenizer
-    widths = {
-        "hidden_size": 1152,
-        "intermediate_size": 4304,
-        "num_hidden_layers": 27,
-        "num_attention_heads": 16,
-    }
     config = SiglipConfig(
         text_config=SiglipTextConfig(
-            **widths, vocab_size=32_000, max_position_embeddings=64, **_special_tokens(tokenizer)
+            **_SO400M, vocab_size=32_000, max_position_embeddings=64, **_special_tokens(tokenizer)
         ),
-        vision_config=SiglipVisionConfig(**widths, image_size=IMAGE_PIXELS, patch_size=14),
+        vision_config=SiglipVisionConfig(**_SO400M, image_size=IMAGE_PIXELS, patch_size=14),
     )
     _random(SiglipModel, config).save_pretrained(folder)
     SiglipProcessor(image_processor=_images(SiglipImageProcessor, IMAGE_PIXELS), tokenizer=tokenizer).save_pretrained(
@@ -68,7 +111,7 @@ def write_gemma_shape(folder: Path) -> None:
     The vocabulary is that of the shipped reader's tokenizer, 2,048 tokens, and not Gemma's 262,144. Of a prompt only
     the last position is put through it, so the prompt's length counts for hardly more than it would.
     """
-    _write_reader(folder, _small_gemma_config)
+    _write_reader(folder, _SMALL_GEMMA)
 
 
 def write_medgemma_shape(folder: Path) -> None:
@@ -76,14 +119,14 @@ def write_medgemma_shape(folder: Path) -> None:
 
     Tokens beyond the shipped tokenizer's 2,048 stand for no text, so that no grammar lets them be written.
     """
-    _write_reader(folder, medgemma_config)
+    _write_reader(folder, _MEDGEMMA)
 
 
-def _write_reader(folder: Path, configure: Callable[[Any], Gemma3Config]) -> None:
+def _write_reader(folder: Path, shape: _ReaderShape) -> None:
     silence_libraries()
     shipped = AutoProcessor.from_pretrained(PACKAGED_CHECKPOINTS / "reader", local_files_only=True)
     tokenizer = shipped.tokenizer
-    config = configure(tokenizer)
+    config = _gemma_config(tokenizer, shape)
     model = _random(Gemma3ForConditionalGeneration, config)
     model.generation_config = GenerationConfig.from_pretrained(PACKAGED_CHECKPOINTS / "reader", local_files_only=True)
     model.save_pretrained(folder)
@@ -98,71 +141,21 @@ def _write_reader(folder: Path, configure: Callable[[Any], Gemma3Config]) -> Non
     )
 
 
-def _small_gemma_config(tokenizer: Any) -> Gemma3Config:
+def _gemma_config(tokenizer: Any, shape: _ReaderShape) -> Gemma3Config:
     return Gemma3Config(
         text_config=Gemma3TextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=640,
-            intermediate_size=2048,
-            num_hidden_layers=18,
-            num_attention_heads=4,
-            num_key_value_heads=1,
+            vocab_size=shape.vocabulary or len(tokenizer),
             head_dim=256,
             query_pre_attn_scalar=256,
-            max_position_embeddings=32_768,
-            sliding_window=512,
+            **shape.text,
             **_special_tokens(tokenizer),
         ),
-        vision_config=SiglipVisionConfig(
-            hidden_size=768,
-            intermediate_size=3072,
-            num_hidden_layers=12,
-            num_attention_heads=12,
-            image_size=IMAGE_PIXELS,
-            patch_size=16,
-            vision_use_head=False,
-        ),
-        mm_tokens_per_image=TOKENS_PER_IMAGE,
-        **_picture_tokens(tokenizer),
+        vision_config=SiglipVisionConfig(vision_use_head=False, **shape.vision),
+        mm_tokens_per_image=shape.tokens_per_image,
+        boi_token_index=tokenizer.convert_tokens_to_ids(tokenizer.boi_token),
+        eoi_token_index=tokenizer.convert_tokens_to_ids(tokenizer.eoi_token),
+        image_token_index=tokenizer.convert_tokens_to_ids(tokenizer.image_token),
     )
-
-
-def medgemma_config(tokenizer: Any) -> Gemma3Config:
-    """Gemma 3 4B, as its technical report gives it: https://arxiv.org/abs/2503.19786."""
-    return Gemma3Config(
-        text_config=Gemma3TextConfig(
-            vocab_size=262_208,
-            hidden_size=2560,
-            intermediate_size=10_240,
-            num_hidden_layers=34,
-            num_attention_heads=8,
-            num_key_value_heads=4,
-            head_dim=256,
-            query_pre_attn_scalar=256,
-            max_position_embeddings=131_072,
-            sliding_window=1024,
-            **_special_tokens(tokenizer),
-        ),
-        vision_config=SiglipVisionConfig(
-            hidden_size=1152,
-            intermediate_size=4304,
-            num_hidden_layers=27,
-            num_attention_heads=16,
-            image_size=896,
-            patch_size=14,
-            vision_use_head=False,
-        ),
-        mm_tokens_per_image=256,
-        **_picture_tokens(tokenizer),
-    )
-
-
-def _picture_tokens(tokenizer: Any) -> dict[str, int]:
-    return {
-        "boi_token_index": tokenizer.convert_tokens_to_ids(tokenizer.boi_token),
-        "eoi_token_index": tokenizer.convert_tokens_to_ids(tokenizer.eoi_token),
-        "image_token_index": tokenizer.convert_tokens_to_ids(tokenizer.image_token),
-    }
 
 
 def _special_tokens(tokenizer: Any) -> dict[str, int]:

@@ -12,21 +12,18 @@ import json
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 
 import anyio
 import torch
-import transformers
 
 from compute_cases import first_token, segmentation_of_study, triage_of_large_shape, triage_of_study
-from compute_inputs import Inputs, cpu_settings
+from compute_inputs import Inputs, cpu_settings, inputs_in
 from compute_service import briefing_of_sample, four_briefings_and_twenty_questions
-from measuring import Row
+from measuring import Row, versions
 from trauma_api.log import configure_logging
 
 CASES: Mapping[str, Callable[[Inputs, int], Awaitable[Row]]] = MappingProxyType(
@@ -56,9 +53,7 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=200, help="of the study that is called whole; fewer to try out")
     arguments = parser.parse_args()
     configure_logging("ERROR")
-    with nullcontext(arguments.folder) if arguments.folder else tempfile.TemporaryDirectory() as folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        inputs = Inputs(Path(folder), arguments.slices)
+    with inputs_in(arguments.folder, arguments.slices) as inputs:
         print("\n".join([*machine(), "", *HEAD]), flush=True)
         rows = []
         for name in arguments.only:
@@ -78,8 +73,7 @@ def machine() -> list[str]:
     permits = cpu_settings().gate_permits
     cores = len(os.sched_getaffinity(0))
     return [
-        f"{capabilities.get('cpu_name', platform.machine())}, {cores} cores; {units}; Python "
-        f"{platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}.",
+        f"{capabilities.get('cpu_name', platform.machine())}, {cores} cores; {units}; {versions()}.",
         f"Baseline: float32, {cores} threads. Service: {permits} model calls at once, precision as stated by its rows.",
     ]
 

@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -86,6 +86,14 @@ class Inputs:
             write(partly)
             partly.rename(folder)
         return folder
+
+
+@contextmanager
+def inputs_in(folder: Path | None, slice_count: int) -> Iterator[Inputs]:
+    """Inputs that are kept in ``folder`` for the next run, or only while the context is open."""
+    with nullcontext(folder) if folder else tempfile.TemporaryDirectory() as name:
+        Path(name).mkdir(parents=True, exist_ok=True)
+        yield Inputs(Path(name), slice_count)
 
 
 def cpu_settings(root: Path | None = None, **more: object) -> Settings:

@@ -122,8 +122,13 @@ class Course:
             list(pool.map(lambda n: self._service.ask(urls[n % len(urls)], QUESTIONS[n % len(QUESTIONS)]), numbers))
 
     def _look(self, when: str, briefings: int, questions: int) -> None:
-        time.sleep(REST_S)
-        self.looks.append(Look(when, briefings, questions, self._service.memory()))
+        self.looks.append(Look(when, briefings, questions, at_rest(self._service)))
+
+
+def at_rest(service: Service) -> Memory:
+    """What it takes once it has given freed memory back; nothing may run."""
+    time.sleep(REST_S)
+    return service.memory()
 
 
 def _pieces(count: int) -> list[range]:
@@ -143,8 +148,7 @@ def slope_kib(looks: Sequence[Look], done: Callable[[Look], int]) -> float:
 def long_use(briefings: int, questions: int) -> bool:
     """Brief and ask, and print the memory. Returns whether it stayed within bounds."""
     with served() as service:
-        time.sleep(REST_S)
-        idle = Look("idle", 0, 0, service.memory())
+        idle = Look("idle", 0, 0, at_rest(service))
         course = Course(service)
         course.run(briefings, questions)
     warm, *_, end = course.looks

@@ -1,5 +1,6 @@
 """Times, what goes through models, and the rows that the compute benchmark prints."""
 
+import platform
 import statistics
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -7,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import torch
+import transformers
 from numpy.typing import NDArray
 from torch.nn.modules.module import register_module_forward_hook
 from transformers import Gemma3ForConditionalGeneration, SiglipVisionModel
@@ -43,6 +46,11 @@ class Row:
     def reached(self) -> bool:
         """Whether it is fast enough, and right."""
         return self.times_as_fast >= self.goal and self.agrees
+
+
+def versions() -> str:
+    """What was measured with."""
+    return f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
 
 
 async def medians(

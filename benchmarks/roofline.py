@@ -15,23 +15,22 @@ layers is not in the floor, so convolutions stay further above it than large pro
 import argparse
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
-from compute_inputs import Inputs, keep
+from compute_inputs import Inputs, inputs_in, keep
+from measuring import versions
 from trauma_api.container import Engines, load_engines
 from trauma_api.engines.base import EngineInfo, GenerationRequest, ReaderEngine, Segmenter, TriageEngine
-from trauma_api.imaging.volume import CTVolume
+from trauma_api.evaluation.run import evenly_spaced
+from trauma_api.imaging.volume import CTVolume, ImageStack
 from trauma_api.imaging.windowing import model_rgb
 from trauma_api.log import configure_logging
 from trauma_api.services.analysis import FORM, FORM_MAX_TOKENS
@@ -69,17 +68,12 @@ def main() -> None:
     """Measure each stage and print a Markdown table."""
     arguments = _arguments()
     configure_logging("ERROR")
-    with nullcontext(arguments.folder) if arguments.folder else tempfile.TemporaryDirectory() as name:
-        Path(name).mkdir(parents=True, exist_ok=True)
-        inputs = Inputs(Path(name), arguments.slices)
+    with inputs_in(arguments.folder, arguments.slices) as inputs, inputs.root() as root:
         engines = load_engines(_settings(inputs, arguments))
-        with inputs.root() as root:
-            stack = keep(root, inputs.thin_slices())[0].open().stack
-            if not isinstance(stack, CTVolume):
-                raise TypeError("the phantom was not kept as CT")
-            print("\n".join([_machine(arguments.device), "", *HEAD]), flush=True)
-            for stage in stages(engines, stack, arguments.read):
-                print(row(stage, arguments), flush=True)
+        stack = keep(root, inputs.thin_slices())[0].open().stack
+        print("\n".join([_machine(arguments.device), "", *HEAD]), flush=True)
+        for stage in stages(engines, stack, arguments.read):
+            print(row(stage, arguments), flush=True)
 
 
 def _arguments() -> argparse.Namespace:
@@ -107,20 +101,20 @@ def _settings(inputs: Inputs, arguments: argparse.Namespace) -> Settings:
 
 def _machine(device: str) -> str:
     name = torch.cuda.get_device_name() if device == "cuda" else torch.cpu.get_capabilities().get("cpu_name")
-    return (
-        f"{name or platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}, transformers "
-        f"{transformers.__version__}."
-    )
+    return f"{name or platform.machine()}, {versions()}."
 
 
-def stages(engines: Engines, stack: CTVolume, read: int) -> list[Stage]:
-    """Triage, segmentation, and the reader's work on ``read`` slices. Raises ValueError for a CT without spacing."""
-    if stack.spacing_zyx_mm is None:
-        raise ValueError("the phantom has no spacing")
+def stages(engines: Engines, stack: ImageStack, read: int) -> list[Stage]:
+    """Triage, segmentation, and the reader's work on ``read`` slices.
+
+    Raises ValueError for all but a CT with spacing.
+    """
+    if not isinstance(stack, CTVolume) or stack.spacing_zyx_mm is None:
+        raise ValueError("what is measured must be a CT with spacing")
     count, triage, segmenter = stack.slice_count, engines.triage, engines.segmenter
     pictures = [model_rgb(stack, index) for index in range(count)]
     segment = partial(segmenter.probabilities, stack.voxels_zyx_hu, stack.spacing_zyx_mm, 0, count)
-    chosen = [int((number + 0.5) * count / read) for number in range(read)]
+    chosen = evenly_spaced(count, read)
     ask = partial(_question, stack, chosen)
     form = GenerationRequest(reading_turns(stack, chosen, None), FORM_MAX_TOKENS, use_adapter=True, form=FORM)
     return [

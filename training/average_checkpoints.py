@@ -14,9 +14,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file, save_file
 
+from reader_run import cooled
 from trauma_api.engines.checkpoints import METADATA_FILE, Metadata
 from write_untrained_checkpoints import write_metadata
 
@@ -30,24 +30,20 @@ def average(first: Path, second: Path, out: Path, temperatures: Sequence[float] 
     old, new = (load_file(folder / WEIGHTS_FILE) for folder in (first, second))
     types = {name: value.dtype for name, value in new.items()}
     if temperatures is not None:
-        old, new = heated(old, temperatures[0]), heated(new, temperatures[1])
+        for weights, temperature in zip((old, new), temperatures[:2], strict=True):
+            weights[LAST_NORM] = cooled(weights[LAST_NORM].float(), 1 / temperature)
     mean = {
         name: (old[name].float() + value.float()) / 2 if value.is_floating_point() else value
         for name, value in new.items()
     }
     if temperatures is not None:
-        mean = heated(mean, 1 / temperatures[2])
+        mean[LAST_NORM] = cooled(mean[LAST_NORM], temperatures[2])
     shutil.copytree(second, out, dirs_exist_ok=True)
     save_file({name: value.to(types[name]).contiguous() for name, value in mean.items()}, out / WEIGHTS_FILE, FORMAT)
     (out / WEIGHTS_FILE).chmod(0o644)
     stated = [Metadata.model_validate_json((folder / METADATA_FILE).read_bytes()) for folder in (first, second)]
     trained_on = f"mean of two trainings, on {stated[0].trained_on}, then on {stated[1].trained_on}"
     write_metadata(out, stated[1].model_copy(update={"trained_on": trained_on, "metrics": {}}))
-
-
-def heated(weights: dict[str, torch.Tensor], temperature: float) -> dict[str, torch.Tensor]:
-    """A reader's weights whose logits are so many times as large: its last norm multiplies by one plus its weight."""
-    return {**weights, LAST_NORM: (1 + weights[LAST_NORM].float()) * temperature - 1}
 
 
 def main() -> None:

@@ -35,6 +35,11 @@ class Progress(NamedTuple):
     elapsed_s: float = 0.0
 
 
+def cooled(last_norm: torch.Tensor, temperature: float) -> torch.Tensor:
+    """The last norm's weight that divides all logits by ``temperature``: Gemma's norms multiply by one plus theirs."""
+    return (1.0 + last_norm) / temperature - 1.0
+
+
 def start_folder(other: Path) -> Path:
     """Where a run has what it began with, tokenizer and configuration; a checkpoint is that itself."""
     start = other / "start"

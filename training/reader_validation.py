@@ -134,7 +134,7 @@ def choose_temperature(run: Run, held_out: Views) -> float:
     """
     chances, truths = chances_of(run, held_out.views)
     true = {name: truths[name] for name in RSNA_WEIGHTS}
-    logs = {name: np.log(np.clip(values, 1e-9, 1.0)) for name, values in chances.items()}
+    logs = {name: np.log(np.clip(chances[name], 1e-9, 1.0)) for name in true}
 
     def loss(temperature: float) -> float:
         tempered = {name: np.exp(values / temperature) for name, values in logs.items()}

@@ -32,7 +32,7 @@ from reader_data import (
     no_view,
     write_features,
 )
-from reader_run import Progress, Run, start_folder
+from reader_run import Progress, Run, cooled, start_folder
 from reader_text import conversation, prose, reading, seeded
 from reader_validation import check_export, choose_temperature, validate_answers, validate_reading
 from trauma_api.engines.checkpoints import Metadata
@@ -167,10 +167,10 @@ def export(run: Run, arguments: argparse.Namespace) -> None:
 
 
 def cool(model: Any, temperature: float) -> None:
-    """Divide all logits by ``temperature``: Gemma's last norm multiplies by one plus its weight."""
+    """Divide all logits by ``temperature``."""
     with torch.no_grad():
         weight = model.model.language_model.norm.weight
-        weight.copy_((1.0 + weight) / temperature - 1.0)
+        weight.copy_(cooled(weight, temperature))
 
 
 def put_tower(model: Any, triage: Path) -> None:

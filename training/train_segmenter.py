@@ -6,10 +6,10 @@
     python training/train_segmenter.py --start-from src/trauma_api/checkpoints/segmenter --out build/runs/next
 
 The third one exports the averaged weights that a run, also one that goes on, has saved; the last one begins a run with
-the weights of a checkpoint. Crops of 144 x 144 pixels of
-1 mm: half around blood, each kind of blood in a study alike, so that small lesions count; a quarter around what is
-mistaken for blood, whether many studies have it or few; the rest anywhere. Folders of build/real_set, real CTs with
-inserted blood, are mixed in. The rate falls with the time that has passed, so that a run fits its minutes.
+the weights of a checkpoint. Crops of 144 x 144 pixels of 1 mm: half around blood, each kind of blood in a study alike,
+so that small lesions count; a quarter around what is mistaken for blood, whether many studies have it or few; the rest
+anywhere. Folders of build/real_set, real CTs with inserted blood, are mixed in. The rate falls with the time that has
+passed, so that a run fits its minutes.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -114,11 +114,10 @@ class QuestionService:
             held.enter_context(self._gate.admission())
             if not await self._store.claim_session(record.session_id, running.answer.answer_id):
                 raise SessionBusyError
-            try:
+            async with AsyncExitStack() as undo:
+                undo.push_async_callback(self._release_claim, running)
                 await self._store.put_answer(running.answer)
-            except BaseException:
-                await self._release_claim(running)
-                raise
+                undo.pop_all()
             task = asyncio.create_task(self._write(running, record, study, facts, held.pop_all()))
         running.attach(task)
         self._running[task] = running
