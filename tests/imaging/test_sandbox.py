@@ -21,6 +21,8 @@ from trauma_api.imaging.sandbox.jobs import Reading, scan_files
 from trauma_api.imaging.sandbox.messages import Ended, Failed
 from trauma_api.imaging.uploads import ReadLimits, Stated, UploadedFile, read_upload
 
+LONG = 24_000_000
+"""Elements that no processor at hand reads in a second."""
 NO_LIMITS = ReadLimits(max_elements=10**9, max_entry_ratio=10**9, max_total_ratio=10**9, min_side=1)
 
 
@@ -54,7 +56,7 @@ def busy_child_of(sandbox: Sandbox) -> int:
 
 
 def test_a_file_that_takes_too_long_is_left_out_and_the_others_are_read(sandbox: Sandbox, tmp_path: Path) -> None:
-    files = written(tmp_path, *phantom_slices(3), wide(12_000_000), *phantom_slices(2))
+    files = written(tmp_path, *phantom_slices(3), wide(LONG), *phantom_slices(2))
 
     found = scan_files(Reading.begin(sandbox, NO_LIMITS), files, tmp_path)
 
@@ -70,7 +72,7 @@ def test_a_study_that_takes_too_long_is_refused(tmp_path: Path) -> None:
     list(sandbox.run("scan", b"{}", ChildBounds()))  # waits for the fork server
     began = time.monotonic()
     with pytest.raises(InputError) as refusal:
-        read_upload(written(tmp_path / "in", wide(12_000_000)), tmp_path, sandbox, Stated(), NO_LIMITS)
+        read_upload(written(tmp_path / "in", wide(LONG)), tmp_path, sandbox, Stated(), NO_LIMITS)
     sandbox.close()
 
     assert refusal.value.code == "reading-out-of-time"
