@@ -327,6 +327,25 @@ class TestCores:
         gate.close()
         assert used == [("model-segmen", 8), ("model-reader", 4), ("model-triage", 8), ("model-segmen", 4)]
 
+    @pytest.mark.parametrize(
+        ("stages", "threads"),
+        [(["segmentation", "segmentation"], [4, 8, 8]), (["triage", "segmentation"], [4, 4, 8])],
+    )
+    async def test_what_waits_for_the_same_model_takes_no_threads_from_a_tile(
+        self, stages: list[Stage], threads: list[int]
+    ) -> None:
+        used: list[int] = []
+        gate = ComputeGate(permits=1, queue_limit=4, cores=Cores(alone=8, shared=4, use=used.append))
+        held = HeldWork()
+        calls = [asyncio.create_task(gate.run("reading", held))]
+        await until(held.began.is_set)
+        calls += [asyncio.create_task(gate.run(stage, lambda: None)) for stage in stages]
+        await until(lambda: gate.state.waiting == 2)
+        held.release.set()
+        await asyncio.gather(*calls)
+        gate.close()
+        assert used == threads
+
 
 class TestAdmission:
     def test_as_many_jobs_as_permits_and_queue_are_admitted(self) -> None:

@@ -86,7 +86,7 @@ class _Call:
 
 @dataclass(frozen=True)
 class Cores:
-    """Threads for a model's operations: ``alone`` for a tile beside which nothing runs or waits, else ``shared``.
+    """Threads for a model's operations: ``alone`` for a tile beside which no other model has work, else ``shared``.
 
     ``use`` sets their number for the thread that calls it. A text takes its share only, as it runs for long, and others
     would have to wait for its threads.
@@ -181,8 +181,9 @@ class ComputeGate:
             )
 
     def _threads_for(self, call: _Call) -> int:
-        alone = not self._running and not self._waiting and call.stage in _IN_TILES
-        return self._cores.alone if alone else self._cores.shared
+        # what waits for the same model cannot run beside it
+        beside = self._running or any(MODEL_OF[one.stage] != MODEL_OF[call.stage] for one in self._waiting)
+        return self._cores.shared if beside or call.stage not in _IN_TILES else self._cores.alone
 
     def _work_on(self, call: _Call, threads: int) -> None:
         self._cores.use(threads)
