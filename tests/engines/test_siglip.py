@@ -12,6 +12,8 @@ from transformers import AutoProcessor, SiglipModel
 from trauma_api.engines.base import EngineOutOfMemoryError
 from trauma_api.engines.device import cpu_has_bfloat16, on_device
 from trauma_api.engines.siglip import SiglipTriage, suspicion_from_logits
+from trauma_api.imaging.volume import CTVolume
+from trauma_api.imaging.windowing import model_rgb, trunk_slice
 
 Picture = Callable[[int], NDArray[np.uint8]]
 
@@ -43,6 +45,13 @@ def test_scores_do_not_depend_on_the_batch(triage: SiglipTriage, picture: Pictur
     together = triage.score(images).suspicion
     alone = np.concatenate([triage.score([image]).suspicion for image in images])
     np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_ct_slices_score_as_their_pictures_do(triage: SiglipTriage) -> None:
+    stack = CTVolume(np.random.default_rng(5).normal(40, 300, (3, 70, 90)).astype(np.int16), None)
+    scores = triage.score([trunk_slice(stack, index) for index in range(3)])
+    expected = triage.score([model_rgb(stack, index) for index in range(3)])
+    np.testing.assert_array_equal(scores.logits, expected.logits)
 
 
 def test_no_picture_gives_no_score(triage: SiglipTriage) -> None:

@@ -24,7 +24,7 @@ from tests.support.engines import (
 from tests.support.small_phantom import VOXEL_ML, small_phantom
 from trauma_api.cli import app
 from trauma_api.container import Engines
-from trauma_api.engines.base import TriageScores
+from trauma_api.engines.base import SlicePixels, TriageScores
 from trauma_api.evaluation.campaign import Request, conversations_of, evaluate, find_cases
 from trauma_api.evaluation.cases import FolderError
 from trauma_api.evaluation.report import Evaluation
@@ -61,10 +61,10 @@ class CountingTriage(ConstantTriage):
         self.info = self.info.__class__(**{**vars(self.info), "sha256": sha256})
         self.seen = 0
 
-    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
+    def score(self, slices: Sequence[SlicePixels]) -> TriageScores:
         """As its base."""
-        self.seen += len(images_rgb)
-        return super().score(images_rgb)
+        self.seen += len(slices)
+        return super().score(slices)
 
 
 @pytest.fixture(scope="module")

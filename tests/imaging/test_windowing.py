@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trauma_api.imaging.volume import CTVolume, PictureStack
-from trauma_api.imaging.windowing import WINDOWS_HU, grey, model_rgb, padded_to_square
+from trauma_api.imaging.windowing import WINDOWS_HU, grey, model_rgb, padded_to_square, trunk_slice
 
 
 def test_model_picture_has_the_three_windows_of_the_recipe() -> None:
@@ -42,6 +42,10 @@ def test_model_picture_is_the_trunk_of_the_whole_study_in_the_middle_of_a_square
     assert int((first > 0).sum()) == int((last > 0).sum()) == 30 * 60
 
 
+def test_the_trunk_of_a_volume_of_air_is_all_of_it() -> None:
+    assert CTVolume(np.full((2, 40, 60), -1000, np.int16), None).trunk_box == (slice(0, 40), slice(0, 60))
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(20, 50), (51, 20), (30, 30)])
 def test_a_picture_is_centred_on_black(rows: int, columns: int) -> None:
     square = padded_to_square(np.full((rows, columns, 3), 200, np.uint8))
@@ -56,6 +60,7 @@ def test_model_picture_of_a_picture_is_the_picture() -> None:
     pixels = np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)
 
     np.testing.assert_array_equal(model_rgb(PictureStack(pixels), 1), pixels[1])
+    np.testing.assert_array_equal(trunk_slice(PictureStack(pixels), 1), pixels[1])
 
 
 def test_a_slice_that_does_not_exist_is_an_index_error() -> None:

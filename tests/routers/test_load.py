@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.support.engines import ConstantTriage, ScriptedReader, SlowReader, small_engines
 from tests.support.events import parse_events
@@ -19,7 +17,7 @@ from tests.support.quick import quick_service
 from tests.support.service import RunningService
 from tests.support.studies import upload_slices
 from trauma_api.container import Engines
-from trauma_api.engines.base import Generation, GenerationRequest, TriageScores
+from trauma_api.engines.base import Generation, GenerationRequest, SlicePixels, TriageScores
 from trauma_api.schemas.sessions import QuestionRequest
 from trauma_api.services import questions
 from trauma_api.services.gate import GateState
@@ -211,10 +209,10 @@ class HeldTriage(ConstantTriage):
         super().__init__()
         self._holds = holds
 
-    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
+    def score(self, slices: Sequence[SlicePixels]) -> TriageScores:
         """Wait, then score."""
         self._holds.wait()
-        return super().score(images_rgb)
+        return super().score(slices)
 
 
 class HeldReader(ScriptedReader):

@@ -3,15 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from tests.support.engines import ConstantSegmenter, ConstantTriage, FailingReader, ScriptedReader, failure
 from tests.support.waiting import until
 from trauma_api.container import Engines, load_engines
-from trauma_api.engines.base import EngineError, ReaderEngine, Segmenter, TriageEngine, TriageScores
+from trauma_api.engines.base import EngineError, ReaderEngine, Segmenter, SlicePixels, TriageEngine, TriageScores
 from trauma_api.services.canary import Canary, CanaryError
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.model_watch import ModelWatch
@@ -43,12 +41,12 @@ class MoodyTriage(ConstantTriage):
         self.works = True
         self.calls = 0
 
-    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
+    def score(self, slices: Sequence[SlicePixels]) -> TriageScores:
         """Score, or raise."""
         self.calls += 1
         if not self.works:
             raise EngineError("in a bad mood")
-        return super().score(images_rgb)
+        return super().score(slices)
 
 
 @pytest.fixture(params=["triage", "reader", "segmenter"])

@@ -337,12 +337,12 @@ class TestCores:
         used: list[int] = []
         gate = ComputeGate(permits=1, queue_limit=4, cores=Cores(alone=8, shared=4, use=used.append))
         held = HeldWork()
-        calls = [asyncio.create_task(gate.run("reading", held))]
+        reading = asyncio.create_task(gate.run("reading", held))
         await until(held.began.is_set)
-        calls += [asyncio.create_task(gate.run(stage, lambda: None)) for stage in stages]
+        tiles = [asyncio.create_task(gate.run(stage, lambda: None)) for stage in stages]
         await until(lambda: gate.state.waiting == 2)
         held.release.set()
-        await asyncio.gather(*calls)
+        await asyncio.gather(reading, *tiles)
         gate.close()
         assert used == threads
 

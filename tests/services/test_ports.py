@@ -8,7 +8,6 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from structlog.testing import capture_logs
 
 from tests.support.engines import (
@@ -30,6 +29,7 @@ from trauma_api.engines.base import (
     EngineOutOfMemoryError,
     Generation,
     GenerationRequest,
+    SlicePixels,
     TriageScores,
     Turn,
 )
@@ -128,11 +128,11 @@ class CrowdedTriage(ConstantTriage):
         super().__init__()
         self._beside = beside
 
-    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
+    def score(self, slices: Sequence[SlicePixels]) -> TriageScores:
         """Raises EngineOutOfMemoryError while the reader keeps anything."""
         if self._beside.keeps:
             raise EngineOutOfMemoryError("no memory")
-        return super().score(images_rgb)
+        return super().score(slices)
 
 
 async def test_a_reader_in_the_middle_of_a_text_makes_room_for_triage() -> None:

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.engines import STATEMENTS, ConstantTriage, FailingTriage, failure
-from trauma_api.engines.base import EngineOutOfMemoryError, TriageScores
+from trauma_api.engines.base import EngineOutOfMemoryError, SlicePixels, TriageScores
 from trauma_api.imaging.volume import CTVolume, ImageStack, PictureStack
-from trauma_api.imaging.windowing import model_rgb
+from trauma_api.imaging.windowing import trunk_slice
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.ports import DeviceOutOfMemoryError, EngineFailedError, LocalTriage
 from trauma_api.services.study_storage import StoredStudy
@@ -160,7 +160,7 @@ class OneSuspicious(ConstantTriage):
 
     def __init__(self, stack: ImageStack, suspicious: int) -> None:
         super().__init__()
-        self._pictures = [model_rgb(stack, index) for index in range(stack.slice_count)]
+        self._slices = [trunk_slice(stack, index) for index in range(stack.slice_count)]
         self._suspicious = suspicious
         self._asked: set[int] = set()
 
@@ -169,9 +169,9 @@ class OneSuspicious(ConstantTriage):
         """In anatomical order."""
         return sorted(self._asked)
 
-    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
+    def score(self, slices: Sequence[SlicePixels]) -> TriageScores:
         """0.9 for the suspicious slice, 0.1 for any other."""
-        shown = [next(i for i, one in enumerate(self._pictures) if np.array_equal(one, image)) for image in images_rgb]
+        shown = [next(i for i, one in enumerate(self._slices) if np.array_equal(one, each)) for each in slices]
         assert self._asked.isdisjoint(shown), "a slice was scored twice"
         self._asked.update(shown)
         suspicion = np.array([0.9 if index == self._suspicious else 0.1 for index in shown], np.float32)

@@ -18,6 +18,7 @@ from trauma_api.engines.base import (
     JsonForm,
     ReaderEngine,
     Segmenter,
+    SlicePixels,
     TriageEngine,
     TriageScores,
 )
@@ -51,9 +52,9 @@ class ConstantTriage:
         self.batch_size = 16
         self._suspicion = suspicion
 
-    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
+    def score(self, slices: Sequence[SlicePixels]) -> TriageScores:
         """The same score for each picture."""
-        count = len(images_rgb)
+        count = len(slices)
         return TriageScores(
             logits=np.zeros((count, STATEMENTS), dtype=np.float32),
             suspicion=np.full(count, self._suspicion, dtype=np.float32),
@@ -67,7 +68,7 @@ class FailingTriage(ConstantTriage):
         super().__init__()
         self._error = error
 
-    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
+    def score(self, slices: Sequence[SlicePixels]) -> TriageScores:
         """Always raises."""
         raise self._error
 
@@ -81,12 +82,12 @@ class SmallTriage(ConstantTriage):
         self.full = False
         self._most = most
 
-    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
+    def score(self, slices: Sequence[SlicePixels]) -> TriageScores:
         """Raises EngineOutOfMemoryError when there are more pictures than fit."""
-        self.seen.append(len(images_rgb))
-        if self.full or len(images_rgb) > self._most:
+        self.seen.append(len(slices))
+        if self.full or len(slices) > self._most:
             raise EngineOutOfMemoryError("no memory")
-        return super().score(images_rgb)
+        return super().score(slices)
 
 
 Box = tuple[slice, slice, slice]

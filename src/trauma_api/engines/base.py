@@ -67,6 +67,10 @@ class TriageScores:
     suspicion: NDArray[np.float32]
 
 
+SlicePixels = NDArray[np.uint8] | NDArray[np.int16] | NDArray[np.float32]
+"""One slice: a picture, uint8 (rows, columns, 3), or CT in HU, int16 or float32 (rows, columns)."""
+
+
 class TriageEngine(Protocol):
     """Scores slices against the injury statements and the normal one."""
 
@@ -76,8 +80,8 @@ class TriageEngine(Protocol):
     @property
     def batch_size(self) -> int: ...
 
-    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
-        """Score pictures of shape (rows, columns, 3). Raises EngineError."""
+    def score(self, slices: Sequence[SlicePixels]) -> TriageScores:
+        """Score slices, all of them pictures or all of them CT slices of one shape. Raises EngineError."""
         ...
 
 

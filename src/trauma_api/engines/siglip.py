@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoProcessor, SiglipModel
 
-from trauma_api.engines.base import CheckpointError, EngineError, EngineInfo, TriageScores
+from trauma_api.engines.base import CheckpointError, EngineError, EngineInfo, SlicePixels, TriageScores
 from trauma_api.engines.checkpoints import Calibration, Checkpoint, load_pretrained, loading, open_checkpoint
+from trauma_api.engines.ct_windows import windowed_squares
 from trauma_api.engines.device import (
     Device,
     choose_device,
@@ -94,25 +95,30 @@ class SiglipTriage:
         """Slices that go through the tower together."""
         return self._batch_size
 
-    def score(self, images_rgb: Sequence[NDArray[np.uint8]]) -> TriageScores:
-        """Score pictures of shape (rows, columns, 3). Raises EngineError."""
-        logits = on_device(lambda: self._logits(images_rgb))
+    def score(self, slices: Sequence[SlicePixels]) -> TriageScores:
+        """Score slices, all of them pictures or all of them CT slices of one shape. Raises EngineError."""
+        logits = on_device(lambda: self._logits(slices))
         if not np.isfinite(logits).all():
             raise EngineError("The triage model's output is not finite: its precision does not hold its activations.")
         suspicion = suspicion_from_logits(logits, self._calibration.scale, self._calibration.offset)
         return TriageScores(logits=logits, suspicion=suspicion)
 
     @torch.inference_mode()
-    def _logits(self, images_rgb: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def _logits(self, slices: Sequence[SlicePixels]) -> NDArray[np.float32]:
         batches = [np.empty((0, len(self._statements)), np.float32)]
-        for start in range(0, len(images_rgb), self._batch_size):
-            squares = [padded_to_square(image) for image in images_rgb[start : start + self._batch_size]]
+        for start in range(0, len(slices), self._batch_size):
+            squares = self._squares(slices[start : start + self._batch_size])
             # resized where the tower is: an accelerator takes bytes and is quicker at it
             pixels = self._images(images=squares, return_tensors="pt", device=self._vision.device)["pixel_values"]
             pooled = self._vision(pixel_values=pixels.to(self._vision.dtype)).pooler_output
             cosines = torch.nn.functional.normalize(pooled.float(), dim=-1) @ self._statements.T
             batches.append((cosines * self._scale + self._bias).cpu().numpy())
         return np.concatenate(batches)
+
+    def _squares(self, slices: Sequence[SlicePixels]) -> list[NDArray[np.uint8]] | torch.Tensor:
+        if slices[0].ndim == 2:
+            return windowed_squares(np.stack(slices), self._vision.device)
+        return [padded_to_square(np.asarray(picture, np.uint8)) for picture in slices]
 
 
 def _batch_size(tower: Any, place: torch.device) -> int:

@@ -23,13 +23,10 @@ from trauma_api.engines.device import (
     dtype_name,
     on_device,
 )
+from trauma_api.imaging.body import trunk_box
 
 ENCODER_STRIDE = 32
 """Rows and columns that go into the network are multiples of this: five halvings in the encoder."""
-
-_BODY_HU = -300
-_BOX_STEP = 4
-_BOX_MARGIN_MM = 25.0
 
 
 def segmenter_input(
@@ -78,28 +75,11 @@ def _resized(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
-def body_box(
-    voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32], spacing_yx_mm: tuple[float, float]
-) -> tuple[slice, slice]:
-    """Rows and columns that hold anything denser than -300 HU in any slice, with 25 mm around them.
-
-    All of them where nothing is. Every fourth row and column is looked at.
-    """
-    dense = voxels_zyx_hu[:, ::_BOX_STEP, ::_BOX_STEP] > _BODY_HU
-    found = []
-    for axis, count, spacing_mm in zip((1, 2), voxels_zyx_hu.shape[1:], spacing_yx_mm, strict=True):
-        inside = np.flatnonzero(dense.any(axis=(0, 3 - axis)))
-        margin = math.ceil(_BOX_MARGIN_MM / spacing_mm) + _BOX_STEP
-        first, last = (int(inside[0]), int(inside[-1])) if len(inside) else (0, count)
-        found.append(slice(max(first * _BOX_STEP - margin, 0), min(last * _BOX_STEP + margin, count)))
-    return found[0], found[1]
-
-
 class UNetSegmenter:
     """Implements Segmenter with ``smp.Unet("resnet34")``.
 
-    On a CPU that multiplies bfloat16 natively the convolutions run in it. Only the body's box goes through the network;
-    outside of it is air, where the probability is 0.
+    On a CPU that multiplies bfloat16 natively the convolutions run in it. Only the trunk's box goes through the network
+    (`trunk_box`); outside of it are air, the table and arms, where the probability is 0.
     """
 
     def __init__(
@@ -188,22 +168,20 @@ class UNetSegmenter:
         if not 0 <= start <= stop <= len(voxels_zyx_hu):
             raise ValueError(f"slices {start} to {stop} are not within a volume of {len(voxels_zyx_hu)}")
         result = np.zeros((stop - start, *voxels_zyx_hu.shape[1:]), np.float32)
-        rows, columns = self._box_of(voxels_zyx_hu, spacing_zyx_mm[1:])
-        body = voxels_zyx_hu[:, rows, columns]
+        rows, columns = self._box_of(voxels_zyx_hu)
+        trunk = voxels_zyx_hu[:, rows, columns]
         for first in range(start, stop, self._batch_size):
             last = min(first + self._batch_size, stop)
             result[first - start : last - start, rows, columns] = on_device(
-                partial(self._batch, body, spacing_zyx_mm[1:], first, last)
+                partial(self._batch, trunk, spacing_zyx_mm[1:], first, last)
             )
         return result
 
-    def _box_of(
-        self, voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32], spacing_yx_mm: tuple[float, float]
-    ) -> tuple[slice, slice]:
-        """The body's box; looked for once while tiles of the same volume follow each other."""
+    def _box_of(self, voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32]) -> tuple[slice, slice]:
+        """The trunk's box; looked for once while tiles of the same volume follow each other."""
         known = self._last_box
         if known is None or known[0]() is not voxels_zyx_hu:
-            known = self._last_box = weakref.ref(voxels_zyx_hu), body_box(voxels_zyx_hu, spacing_yx_mm)
+            known = self._last_box = weakref.ref(voxels_zyx_hu), trunk_box(voxels_zyx_hu)
         return known[1]
 
     @torch.inference_mode()

@@ -30,8 +30,12 @@ ASSUMED_WINDOW_HU = (-150.0, 250.0)
 def grey(slice_hu: HUArray, window: tuple[float, float]) -> NDArray[np.uint8]:
     """Clip to the window's lowest and highest HU and scale to 0..255, rounded. Any shape; HU in, grey levels out."""
     low, high = window
-    clipped = np.clip(slice_hu.astype(np.float32), low, high)
-    return np.asarray(np.rint((clipped - low) / (high - low) * 255), dtype=np.uint8)
+    # in place: fresh memory for each step took four times as long as the arithmetic
+    level = np.clip(slice_hu, low, high, out=np.empty(slice_hu.shape, np.float32), dtype=np.float32)
+    level -= low
+    level /= high - low
+    level *= 255
+    return np.rint(level, out=level).astype(np.uint8)
 
 
 def model_rgb(stack: ImageStack, index: int) -> NDArray[np.uint8]:
@@ -45,6 +49,16 @@ def model_rgb(stack: ImageStack, index: int) -> NDArray[np.uint8]:
         return np.asarray(stack.pixels_zyxc[index])
     slice_hu = stack.voxels_zyx_hu[index][stack.trunk_box]
     return padded_to_square(np.stack([grey(slice_hu, window) for window in MODEL_WINDOWS_HU], axis=-1))
+
+
+def trunk_slice(stack: ImageStack, index: int) -> HUArray | NDArray[np.uint8]:
+    """What `model_rgb` makes its picture of: CT cropped to the trunk, (rows, columns) in HU, or a picture as it is.
+
+    For engines that window where their model is. Raises IndexError.
+    """
+    if isinstance(stack, PictureStack):
+        return np.asarray(stack.pixels_zyxc[index])
+    return np.asarray(stack.voxels_zyx_hu[index][stack.trunk_box])
 
 
 def padded_to_square(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

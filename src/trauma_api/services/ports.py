@@ -30,7 +30,7 @@ from trauma_api.engines.base import (
 )
 from trauma_api.errors import InputError, TraumaAPIError, UnavailableError
 from trauma_api.imaging.volume import HUArray, ImageStack
-from trauma_api.imaging.windowing import model_rgb
+from trauma_api.imaging.windowing import trunk_slice
 from trauma_api.log import get_logger
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.model_calls import MakeRoom, ModelCalls, make_no_room
@@ -177,7 +177,7 @@ class LocalTriage:
         )
 
     def _score_tile(self, stack: ImageStack, wanted: Sequence[int], start: int, stop: int) -> TriageScores:
-        return self._engine.score([model_rgb(stack, index) for index in wanted[start:stop]])
+        return self._engine.score([trunk_slice(stack, index) for index in wanted[start:stop]])
 
 
 class LocalSegmentation:
