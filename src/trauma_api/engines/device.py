@@ -1,7 +1,9 @@
 """Where a model runs, in which precision, and what happens when its device fails."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal, TypeVar
 
 import torch
@@ -90,3 +92,23 @@ def limit_threads(count: int) -> None:
     cores: with more threads than cores together, each waits for the others and small models become ten times slower.
     """
     torch.set_num_threads(count)
+
+
+def side_by_side(pieces: Sequence[Callable[[], _Result]]) -> list[_Result]:
+    """What each piece of work returns, done at the same time on CPU threads that share this one's cores.
+
+    Cores that work on pieces of a batch wait for each other once, in the end; cores that share every operation wait
+    after each, and for long where another thread takes one of them. Raises what the first piece to fail raises, when
+    all have ended.
+    """
+    if len(pieces) < 2:
+        return [piece() for piece in pieces]
+    threads = torch.get_num_threads()
+    share = partial(torch.set_num_threads, max(threads // len(pieces), 1))
+    share()
+    try:
+        with ThreadPoolExecutor(len(pieces) - 1, initializer=share) as others:
+            begun = [others.submit(piece) for piece in pieces[1:]]
+            return [pieces[0](), *(piece.result() for piece in begun)]
+    finally:
+        torch.set_num_threads(threads)

@@ -3,6 +3,7 @@
 import math
 import weakref
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from trauma_api.engines.device import (
     choose_vision_dtype,
     dtype_name,
     on_device,
+    side_by_side,
 )
 from trauma_api.imaging.body import trunk_box
 
@@ -171,11 +173,17 @@ class UNetSegmenter:
         rows, columns = self._box_of(voxels_zyx_hu)
         trunk = voxels_zyx_hu[:, rows, columns]
         for first in range(start, stop, self._batch_size):
-            last = min(first + self._batch_size, stop)
-            result[first - start : last - start, rows, columns] = on_device(
-                partial(self._batch, trunk, spacing_zyx_mm[1:], first, last)
-            )
+            parts = self._parts(first, min(first + self._batch_size, stop))
+            pieces = [partial(on_device, partial(self._batch, trunk, spacing_zyx_mm[1:], *part)) for part in parts]
+            for (begin, end), probability in zip(parts, side_by_side(pieces), strict=True):
+                result[begin - start : end - start, rows, columns] = probability
         return result
+
+    def _parts(self, first: int, stop: int) -> list[tuple[int, int]]:
+        """A batch's slices, cut into as even parts as there are threads for on a CPU."""
+        count = min(torch.get_num_threads(), stop - first) if self._weight.device.type == "cpu" else 1
+        bounds = [first + (stop - first) * part // count for part in range(count + 1)]
+        return list(pairwise(bounds))
 
     def _box_of(self, voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32]) -> tuple[slice, slice]:
         """The trunk's box; looked for once while tiles of the same volume follow each other."""

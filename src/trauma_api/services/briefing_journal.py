@@ -113,6 +113,11 @@ class BriefingJournal:
         self._published = self._published.model_copy(update={"status": briefing.status, "events": list(events)})
         self._store_is_away = False
 
+    @property
+    def published_status(self) -> BriefingStatus | None:
+        """How the briefing stands in the store, without asking it; None while it is away."""
+        return None if self._store_is_away else self._published.status
+
     def published_after(self, after: int) -> BriefingEventList | None:
         """What the store has, without asking it, of events with an id above ``after``; None while it is away.
 
