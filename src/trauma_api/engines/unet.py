@@ -100,7 +100,7 @@ class UNetSegmenter:
         self._minimum_component_ml = minimum_component_ml
         self._component_core_probability = component_core_probability
         self._weight = next(model.parameters())
-        self._last_box: tuple[weakref.ref[NDArray[Any]], tuple[slice, slice]] | None = None
+        self._boxes: list[tuple[weakref.ref[NDArray[Any]], tuple[slice, slice]]] = []
         self._half_on_cpu = info.device == "cpu" and info.dtype == "bfloat16"
 
     @classmethod
@@ -186,11 +186,14 @@ class UNetSegmenter:
         return list(pairwise(bounds))
 
     def _box_of(self, voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32]) -> tuple[slice, slice]:
-        """The trunk's box; looked for once while tiles of the same volume follow each other."""
-        known = self._last_box
-        if known is None or known[0]() is not voxels_zyx_hu:
-            known = self._last_box = weakref.ref(voxels_zyx_hu), trunk_box(voxels_zyx_hu)
-        return known[1]
+        """The trunk's box, looked for once for each volume, as tiles of several volumes may take turns."""
+        for volume, box in self._boxes:
+            if volume() is voxels_zyx_hu:
+                return box
+        box = trunk_box(voxels_zyx_hu)
+        self._boxes = [known for known in self._boxes if known[0]() is not None]
+        self._boxes.append((weakref.ref(voxels_zyx_hu), box))
+        return box
 
     @torch.inference_mode()
     def _batch(
