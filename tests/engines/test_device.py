@@ -1,13 +1,16 @@
 """Errors of the device: full memory passes, anything else lasts, and neither keeps tensors alive."""
 
+import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import torch
 
 from trauma_api.engines.base import EngineDeviceLostError, EngineError, EngineOutOfMemoryError
-from trauma_api.engines.device import on_device
+from trauma_api.engines.device import on_device, side_by_side
 
 
 def cuda_error(code: int | None) -> torch.AcceleratorError:
@@ -54,3 +57,42 @@ def test_any_other_error_passes_as_it_is() -> None:
 
     with pytest.raises(ValueError, match="no error of the device"):
         on_device(work)
+
+
+class TestSideBySide:
+    @pytest.fixture(autouse=True)
+    def threads(self) -> Iterator[None]:
+        """Four threads for the test's own thread."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(4)
+        yield
+        torch.set_num_threads(before)
+
+    def test_pieces_run_at_the_same_time_and_share_the_threads(self) -> None:
+        both = threading.Barrier(2)
+
+        def piece(name: str) -> tuple[str, int]:
+            both.wait(10)
+            return name, torch.get_num_threads()
+
+        assert side_by_side([partial(piece, "a"), partial(piece, "b")]) == [("a", 2), ("b", 2)]
+        assert torch.get_num_threads() == 4
+
+    def test_one_piece_has_all_of_them(self) -> None:
+        assert side_by_side([torch.get_num_threads]) == [4]
+        assert side_by_side([]) == []
+
+    @pytest.mark.parametrize("failing", [0, 1])
+    def test_a_piece_that_fails_fails_all_once_every_one_has_ended(self, failing: int) -> None:
+        ended = []
+
+        def piece(number: int) -> None:
+            if number == failing:
+                raise EngineError(str(number))
+            time.sleep(0.1)
+            ended.append(number)
+
+        with pytest.raises(EngineError, match=str(failing)):
+            side_by_side([partial(piece, 0), partial(piece, 1)])
+        assert ended == [1 - failing]
+        assert torch.get_num_threads() == 4

@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from trauma_api.engines.checkpoints import SegmenterChannel, SegmenterInput
+from trauma_api.engines.device import limit_threads
 from trauma_api.engines.unet import UNetSegmenter, segmenter_input
 from trauma_api.imaging.body import trunk_box
 
@@ -101,12 +102,35 @@ def test_only_the_trunk_is_looked_at(segmenter: UNetSegmenter) -> None:
     assert 160 < rows.stop < 200
 
 
-def test_another_volume_has_its_own_box(segmenter: UNetSegmenter) -> None:
-    """The box is kept while tiles of one volume follow each other, and must not be taken for another's."""
+def test_each_volume_has_its_own_box_looked_for_once(segmenter: UNetSegmenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boxes are kept while tiles of several volumes take turns, and must not be taken for another's."""
+    looked_at: list[int] = []
+
+    def find(voxels_zyx_hu: NDArray[np.int16]) -> tuple[slice, slice]:
+        looked_at.append(id(voxels_zyx_hu))
+        return trunk_box(voxels_zyx_hu)
+
     left, right = (np.full((2, 64, 128), -1000, np.int16) for _ in range(2))
     left[:, 16:48, 8:40], right[:, 16:48, 88:120] = 40, 40
     spacing = (5.0, 1.5, 1.5)
-    alone = segmenter.probabilities(right, spacing, 0, 2)
-    segmenter.probabilities(left, spacing, 0, 2)
-    np.testing.assert_array_equal(segmenter.probabilities(right, spacing, 0, 2), alone)
+    alone = segmenter.probabilities(right.copy(), spacing, 0, 2)
+    monkeypatch.setattr("trauma_api.engines.unet.trunk_box", find)
+    for _ in range(2):
+        segmenter.probabilities(left, spacing, 0, 2)
+        np.testing.assert_array_equal(segmenter.probabilities(right, spacing, 0, 2), alone)
     assert alone[:, :, 100:].any()
+    assert looked_at == [id(left), id(right)]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+def test_the_number_of_threads_changes_no_slice(
+    segmenter: UNetSegmenter, volume: NDArray[np.int16], threads: int
+) -> None:
+    expected = segmenter.probabilities(volume, SPACING, 0, 7)
+    before = torch.get_num_threads()
+    limit_threads(threads)
+    try:
+        found = segmenter.probabilities(volume, SPACING, 0, 7)
+    finally:
+        limit_threads(before)
+    np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -100,6 +100,18 @@ class TestSmallComponents:
         np.testing.assert_array_equal(self.cleaned(probability, 0.15), probability)
         assert self.cleaned(probability, 0.17).max() == 0
 
+    def test_each_region_is_measured_where_it_lies(self) -> None:
+        probability = np.full((6, 20, 20), 30, dtype=np.uint8)
+        probability[2:4, 6:9, 8:12] = 255  # 24 voxels of 0.01 mL
+        small = (slice(4, 5), slice(15, 17), slice(14, 16))
+        probability[small] = 255  # 0.04 mL
+
+        result = self.cleaned(probability, 0.1)
+
+        expected = probability.copy()
+        expected[small] = 0
+        np.testing.assert_array_equal(result, expected)
+
     def test_voxels_below_every_threshold_stay_as_they_are(self) -> None:
         probability = np.full((2, 4, 4), 30, dtype=np.uint8)
 
