@@ -31,7 +31,7 @@ from trauma_api.container import Engines, load_engines
 from trauma_api.engines.base import EngineInfo, GenerationRequest, ReaderEngine, Segmenter, TriageEngine
 from trauma_api.evaluation.run import evenly_spaced
 from trauma_api.imaging.volume import CTVolume, ImageStack
-from trauma_api.imaging.windowing import model_rgb
+from trauma_api.imaging.windowing import trunk_slice
 from trauma_api.log import configure_logging
 from trauma_api.services.analysis import FORM, FORM_MAX_TOKENS
 from trauma_api.services.prompts import answer_opening, answer_turns, reading_turns
@@ -112,13 +112,13 @@ def stages(engines: Engines, stack: ImageStack, read: int) -> list[Stage]:
     if not isinstance(stack, CTVolume) or stack.spacing_zyx_mm is None:
         raise ValueError("what is measured must be a CT with spacing")
     count, triage, segmenter = stack.slice_count, engines.triage, engines.segmenter
-    pictures = [model_rgb(stack, index) for index in range(count)]
+    slices = [trunk_slice(stack, index) for index in range(count)]
     segment = partial(segmenter.probabilities, stack.voxels_zyx_hu, stack.spacing_zyx_mm, 0, count)
     chosen = evenly_spaced(count, read)
     ask = partial(_question, stack, chosen)
     form = GenerationRequest(reading_turns(stack, chosen, None), FORM_MAX_TOKENS, use_adapter=True, form=FORM)
     return [
-        Stage(f"triage, {count} slices", triage, _part(triage, "_vision"), partial(triage.score, pictures)),
+        Stage(f"triage, {count} slices", triage, _part(triage, "_vision"), partial(triage.score, slices)),
         Stage(f"segmentation, {count} slices", segmenter, _part(segmenter, "_model"), segment),
         _reading(engines, f"{read} new slices, to the first token of an answer", ask([], 1), anew=True),
         _reading(engines, f"{read} new slices, to the end of the reading", form, anew=True),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trauma_api.engines.base import EngineDeviceLostError, EngineError, EngineOutOfMemoryError
-from trauma_api.engines.device import on_device, side_by_side
+from trauma_api.engines.device import on_device, parts_for_cores, side_by_side
 
 
 def cuda_error(code: int | None) -> torch.AcceleratorError:
@@ -57,6 +57,29 @@ def test_any_other_error_passes_as_it_is() -> None:
 
     with pytest.raises(ValueError, match="no error of the device"):
         on_device(work)
+
+
+class TestPartsForCores:
+    @pytest.mark.parametrize(
+        ("threads", "start", "stop", "parts"),
+        [
+            (1, 0, 4, [(0, 4)]),
+            (2, 8, 12, [(8, 10), (10, 12)]),
+            (2, 0, 3, [(0, 1), (1, 3)]),
+            (8, 5, 7, [(5, 6), (6, 7)]),
+            (2, 5, 6, [(5, 6)]),
+        ],
+    )
+    def test_are_even_and_none_is_empty(
+        self, threads: int, start: int, stop: int, parts: list[tuple[int, int]]
+    ) -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            assert parts_for_cores(start, stop, torch.device("cpu")) == parts
+        finally:
+            torch.set_num_threads(before)
+        assert parts_for_cores(start, stop, torch.device("cuda")) == [(start, stop)]
 
 
 class TestSideBySide:

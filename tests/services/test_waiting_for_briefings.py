@@ -42,6 +42,12 @@ def triage() -> HeldTriage:
 
 
 @pytest.fixture
+def study_id(read_phantom: ReadStudy, tmp_path: Path) -> str:
+    """A study that the service keeps."""
+    return StudyStorage(tmp_path / "data", ttl_s=600).save(read_phantom)
+
+
+@pytest.fixture
 async def container(store: Store, valkey_socket: str, triage: HeldTriage, tmp_path: Path) -> AsyncIterator[Container]:
     """A service on the test's store whose triage is held."""
     settings = Settings.model_validate({"redis_url": f"unix://{valkey_socket}", "data_dir": tmp_path / "data"})
@@ -59,9 +65,8 @@ async def loads(valkey_socket: str) -> int:
 
 
 async def test_waiters_read_the_state_when_they_come_and_when_it_has_ended(
-    container: Container, triage: HeldTriage, read_phantom: ReadStudy, valkey_socket: str, tmp_path: Path
+    container: Container, triage: HeldTriage, study_id: str, valkey_socket: str
 ) -> None:
-    study_id = StudyStorage(tmp_path / "data", ttl_s=600).save(read_phantom)
     begun = await container.briefings.start(BriefingRequest(study_id=study_id))
     await until(triage.began.is_set)
     client = connect(None, unix_socket=valkey_socket)
@@ -76,13 +81,13 @@ async def test_waiters_read_the_state_when_they_come_and_when_it_has_ended(
     triage.release.set()
     ended = await asyncio.gather(*waiting)
     assert {one.status for one in ended} == {"done"}
-    assert all(one == await container.briefings.get(begun.briefing_id) for one in ended)
+    kept = await container.briefings.get(begun.briefing_id)
+    assert all(one == kept for one in ended)
 
 
 async def test_who_waits_for_less_than_the_briefing_hears_how_it_stands(
-    container: Container, triage: HeldTriage, read_phantom: ReadStudy, tmp_path: Path
+    container: Container, triage: HeldTriage, study_id: str
 ) -> None:
-    study_id = StudyStorage(tmp_path / "data", ttl_s=600).save(read_phantom)
     begun = await container.briefings.start(BriefingRequest(study_id=study_id))
     await until(triage.began.is_set)
     loop = asyncio.get_running_loop()

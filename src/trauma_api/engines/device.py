@@ -4,6 +4,7 @@ import gc
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from typing import Literal, TypeVar
 
 import torch
@@ -92,6 +93,15 @@ def limit_threads(count: int) -> None:
     cores: with more threads than cores together, each waits for the others and small models become ten times slower.
     """
     torch.set_num_threads(count)
+
+
+def parts_for_cores(start: int, stop: int, device: torch.device) -> list[tuple[int, int]]:
+    """``start`` to before ``stop`` in parts as even as can be: one for each CPU thread that this one may use.
+
+    One part on an accelerator, which works on a whole batch at once. No part is empty.
+    """
+    count = min(torch.get_num_threads(), stop - start) if device.type == "cpu" else 1
+    return list(pairwise(start + (stop - start) * part // count for part in range(count + 1)))
 
 
 def side_by_side(pieces: Sequence[Callable[[], _Result]]) -> list[_Result]:

@@ -1,6 +1,7 @@
 """Triage: SigLIP compares each slice with statements of what it may show."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from trauma_api.engines.device import (
     choose_vision_dtype,
     dtype_name,
     on_device,
+    parts_for_cores,
+    side_by_side,
 )
 from trauma_api.imaging.windowing import padded_to_square
 
@@ -97,7 +100,11 @@ class SiglipTriage:
 
     def score(self, slices: Sequence[SlicePixels]) -> TriageScores:
         """Score slices, all of them pictures or all of them CT slices of one shape. Raises EngineError."""
-        logits = on_device(lambda: self._logits(slices))
+        batches = [np.empty((0, len(self._statements)), np.float32)]
+        for first in range(0, len(slices), self._batch_size):
+            parts = parts_for_cores(first, min(first + self._batch_size, len(slices)), self._vision.device)
+            batches += side_by_side([partial(on_device, partial(self._logits, slices[a:b])) for a, b in parts])
+        logits = np.concatenate(batches)
         if not np.isfinite(logits).all():
             raise EngineError("The triage model's output is not finite: its precision does not hold its activations.")
         suspicion = suspicion_from_logits(logits, self._calibration.scale, self._calibration.offset)
@@ -105,15 +112,12 @@ class SiglipTriage:
 
     @torch.inference_mode()
     def _logits(self, slices: Sequence[SlicePixels]) -> NDArray[np.float32]:
-        batches = [np.empty((0, len(self._statements)), np.float32)]
-        for start in range(0, len(slices), self._batch_size):
-            squares = self._squares(slices[start : start + self._batch_size])
-            # resized where the tower is: an accelerator takes bytes and is quicker at it
-            pixels = self._images(images=squares, return_tensors="pt", device=self._vision.device)["pixel_values"]
-            pooled = self._vision(pixel_values=pixels.to(self._vision.dtype)).pooler_output
-            cosines = torch.nn.functional.normalize(pooled.float(), dim=-1) @ self._statements.T
-            batches.append((cosines * self._scale + self._bias).cpu().numpy())
-        return np.concatenate(batches)
+        # resized where the tower is: an accelerator takes bytes and is quicker at it
+        pixels = self._images(images=self._squares(slices), return_tensors="pt", device=self._vision.device)
+        pooled = self._vision(pixel_values=pixels["pixel_values"].to(self._vision.dtype)).pooler_output
+        cosines = torch.nn.functional.normalize(pooled.float(), dim=-1) @ self._statements.T
+        logits: NDArray[np.float32] = (cosines * self._scale + self._bias).cpu().numpy()
+        return logits
 
     def _squares(self, slices: Sequence[SlicePixels]) -> list[NDArray[np.uint8]] | torch.Tensor:
         if slices[0].ndim == 2:

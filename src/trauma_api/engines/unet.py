@@ -3,7 +3,6 @@
 import math
 import weakref
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from trauma_api.engines.device import (
     choose_vision_dtype,
     dtype_name,
     on_device,
+    parts_for_cores,
     side_by_side,
 )
 from trauma_api.imaging.body import trunk_box
@@ -173,17 +173,11 @@ class UNetSegmenter:
         rows, columns = self._box_of(voxels_zyx_hu)
         trunk = voxels_zyx_hu[:, rows, columns]
         for first in range(start, stop, self._batch_size):
-            parts = self._parts(first, min(first + self._batch_size, stop))
+            parts = parts_for_cores(first, min(first + self._batch_size, stop), self._weight.device)
             pieces = [partial(on_device, partial(self._batch, trunk, spacing_zyx_mm[1:], *part)) for part in parts]
             for (begin, end), probability in zip(parts, side_by_side(pieces), strict=True):
                 result[begin - start : end - start, rows, columns] = probability
         return result
-
-    def _parts(self, first: int, stop: int) -> list[tuple[int, int]]:
-        """A batch's slices, cut into as even parts as there are threads for on a CPU."""
-        count = min(torch.get_num_threads(), stop - first) if self._weight.device.type == "cpu" else 1
-        bounds = [first + (stop - first) * part // count for part in range(count + 1)]
-        return list(pairwise(bounds))
 
     def _box_of(self, voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32]) -> tuple[slice, slice]:
         """The trunk's box, looked for once for each volume, as tiles of several volumes may take turns."""

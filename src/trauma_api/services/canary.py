@@ -69,7 +69,8 @@ class Canary:
             fault = await self._fault(model)
             if fault is not None:
                 self._watch.failed_canary(model, fault)
-                await asyncio.sleep(interval_s * RETRY_SHARE)
+            # also after a success: work that the watch does not hear of must not be tried without end
+            await asyncio.sleep(interval_s * RETRY_SHARE)
 
     async def _fault(self, model: Role) -> str | None:
         """Why the model does not work, in its engine's words; None where it does."""
