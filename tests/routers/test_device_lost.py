@@ -15,19 +15,19 @@ from tests.support.studies import upload_slices
 from trauma_api.app import DEVICE_LOST
 from trauma_api.engines.base import EngineDeviceLostError
 
-LOST_AT_THE_SECOND_PICTURE = """
+LOST_AT_THE_FIRST_CT = """
 import sys, torch
 from trauma_api.cli import app
 from trauma_api.engines.siglip import SiglipTriage
 whole = SiglipTriage._logits
-def lost(self, images):
-    if len(images) > 1:
+def lost(self, slices):
+    if slices[0].ndim == 2:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
-    return whole(self, images)
+    return whole(self, slices)
 SiglipTriage._logits = lost
 app(["serve", "--port", sys.argv[1]])
 """
-"""`serve`, which passes its canary, of one picture, and then meets what CUDA raises."""
+"""`serve`, which passes its canary, a picture in colours, and then meets what CUDA raises."""
 
 
 def test_readiness_fails_and_the_service_drains() -> None:
@@ -53,7 +53,7 @@ def test_serve_ends_with_a_status_by_which_a_supervisor_starts_it_again(tmp_path
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", LOST_AT_THE_SECOND_PICTURE, str(port)],
+            [sys.executable, "-c", LOST_AT_THE_FIRST_CT, str(port)],
             env=environment(), stdout=output, stderr=subprocess.STDOUT, cwd=tmp_path,
         )  # fmt: skip
     try:
