@@ -6,7 +6,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from trauma_api.imaging.volume import HUArray, ImageStack, PictureStack
+from trauma_api.imaging.volume import CTVolume, HUArray, ImageStack, PictureStack
 
 MODEL_WINDOWS_HU: tuple[tuple[float, float], ...] = ((-1024, 1024), (-135, 215), (0, 80))
 """Red, green and blue of the MedGemma 1.5 CT recipe: Google-Health/medgemma, high_dimensional_ct_hugging_face.ipynb."""
@@ -47,7 +47,7 @@ def model_rgb(stack: ImageStack, index: int) -> NDArray[np.uint8]:
     """
     if isinstance(stack, PictureStack):
         return np.asarray(stack.pixels_zyxc[index])
-    slice_hu = stack.voxels_zyx_hu[index][stack.trunk_box]
+    slice_hu = _trunk_hu(stack, index)
     return padded_to_square(np.stack([grey(slice_hu, window) for window in MODEL_WINDOWS_HU], axis=-1))
 
 
@@ -58,6 +58,10 @@ def trunk_slice(stack: ImageStack, index: int) -> HUArray | NDArray[np.uint8]:
     """
     if isinstance(stack, PictureStack):
         return np.asarray(stack.pixels_zyxc[index])
+    return _trunk_hu(stack, index)
+
+
+def _trunk_hu(stack: CTVolume, index: int) -> HUArray:
     return np.asarray(stack.voxels_zyx_hu[index][stack.trunk_box])
 
 

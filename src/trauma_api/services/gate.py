@@ -182,7 +182,8 @@ class ComputeGate:
 
     def _threads_for(self, call: _Call) -> int:
         # what waits for the same model cannot run beside it
-        beside = self._running or any(MODEL_OF[one.stage] != MODEL_OF[call.stage] for one in self._waiting)
+        with self._lock:
+            beside = self._running or any(MODEL_OF[one.stage] != MODEL_OF[call.stage] for one in self._waiting)
         return self._cores.shared if beside or call.stage not in _IN_TILES else self._cores.alone
 
     def _work_on(self, call: _Call, threads: int) -> None:
