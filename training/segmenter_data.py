@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from segmenter_appearance import marbled, recoloured, through_another_scanner
 from trauma_api.engines.checkpoints import SegmenterChannel, SegmenterInput
 from trauma_api.phantom.labels import BLOOD_LABELS, Label
 
@@ -46,8 +47,8 @@ MISTAKEN = {
 PLACES_KEPT = 80
 MARBLED_SHARE = 0.5
 """Of the phantoms' crops, those whose muscle is streaked with fat."""
-_FAT_U8 = 50.0
-"""-100 HU."""
+RECOLOURED_SHARE = 0.6
+"""Of all crops, those whose organs have other HU."""
 
 Places = NDArray[np.int32]
 """Slices, rows and columns of voxels, (voxels, 3)."""
@@ -141,23 +142,9 @@ class Studies:
         labels = _cut(study.labels[z], top, left, size)
         if not use_real and self.random.random() < MARBLED_SHARE:
             three = marbled(three, labels == Label.MUSCLE, self.random)
+        if self.random.random() < RECOLOURED_SHARE:
+            three = recoloured(three, labels, self.random)
         return three, labels >= BLOOD_LABELS[0]
-
-
-def marbled(three_u8: NDArray[np.uint8], muscle: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.uint8]:
-    """Muscle as many patients have it, and no phantom: darker or brighter, and streaked with fat.
-
-    (3, rows, columns) in steps of 2 HU; ``muscle`` is that of the middle slice.
-    """
-    if not muscle.any():
-        return three_u8
-    side = max(muscle.shape)
-    coarse = torch.from_numpy(random.normal(size=(1, 1, *random.integers(4, 32, 2))).astype(np.float32))
-    field = functional.interpolate(coarse, (side, side), mode="bicubic")[0, 0, : muscle.shape[0], : muscle.shape[1]]
-    share_of_fat = (1.5 * (field.numpy() - random.uniform(-0.2, 1.6))).clip(0.0, 1.0)
-    muscle_u8 = three_u8.astype(np.float32) + random.uniform(-12.0, 6.0)
-    streaked = muscle_u8 * (1.0 - share_of_fat) + _FAT_U8 * share_of_fat
-    return np.asarray(np.where(muscle, streaked.clip(0.0, 255.0).round(), three_u8), np.uint8)
 
 
 def three_slices(hu_u8: NDArray[np.uint8], z: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
@@ -199,10 +186,7 @@ def batch_of(studies: Studies, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     if size != CROP:
         hu = functional.interpolate(hu, (CROP, CROP), mode="bilinear", align_corners=False)
         blood = functional.interpolate(blood, (CROP, CROP), mode="bilinear", align_corners=False).round()
-    scale = torch.empty(count, 1, 1, 1).uniform_(0.95, 1.05)
-    hu = hu * scale + torch.empty(count, 1, 1, 1).uniform_(-6, 6)
-    strength = torch.empty(count, 1, 1, 1).uniform_(0, 9) * (torch.rand(count, 1, 1, 1) < 0.4)
-    hu = hu + strength * torch.randn_like(hu)
+    hu = through_another_scanner(hu)
     flip = torch.rand(count) < 0.3
     hu[flip], blood[flip] = hu[flip].flip(-1), blood[flip].flip(-1)
     return channels(hu), blood
