@@ -99,6 +99,14 @@ async def _run(
     return triage, analysis, volume
 
 
+async def _measure(engines: Engines, storage: StudyStorage, study: StoredStudy) -> VolumeResult:
+    gate = ComputeGate(permits=2, queue_limit=4)
+    try:
+        return await VolumeService(LocalSegmentation(engines.segmenter, gate), storage).run(study)
+    finally:
+        gate.close()
+
+
 def seen(engines: Engines, folder: Path, phantom: Phantom) -> Seen:
     """Write the slices as DICOM files, read them as an upload, and run the services."""
     write_slices(phantom, folder / "slices")
@@ -178,6 +186,17 @@ class TestSegmenter:
     def test_next_to_none_is_found_where_there_is_none(self, clean: Seen) -> None:
         assert clean.blood_ml == 0
         assert clean.volume.volume_ml < 5
+
+    @pytest.mark.parametrize("folder", ["enhanced_upper_abdomen_j2k/dicom", "liver_dome_3slices"])
+    def test_real_cts_that_no_training_saw_have_next_to_none(
+        self, engines: Engines, real_data: Path, tmp_path: Path, folder: str
+    ) -> None:
+        paths = sorted(path for path in (real_data / "ct" / folder).iterdir() if path.is_file())
+        storage = StudyStorage(tmp_path / "studies", ttl_s=1800)
+        study = storage.open(storage.save(read_files(paths, tmp_path)))
+        volume = anyio.run(partial(_measure, engines, storage, study))
+        assert volume.volume_ml is not None
+        assert volume.volume_ml <= 10
 
 
 class TestReader:
