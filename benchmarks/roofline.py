@@ -15,9 +15,10 @@ layers is not in the floor, so convolutions stay further above it than large pro
 import argparse
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from compute_inputs import Inputs, inputs_in, keep
 from measuring import versions
 from trauma_api.container import Engines, load_engines
 from trauma_api.engines.base import EngineInfo, GenerationRequest, ReaderEngine, Segmenter, TriageEngine
+from trauma_api.engines.gemma import GemmaReader
+from trauma_api.engines.graphs import Decoders
 from trauma_api.evaluation.run import evenly_spaced
 from trauma_api.imaging.volume import CTVolume, ImageStack
 from trauma_api.imaging.windowing import trunk_slice
@@ -54,6 +57,8 @@ class Stage:
     model: Any
     work: Callable[[], object]
     prepare: Callable[[], object] = lambda: None
+    counted_as: "Stage | None" = None
+    """The same work without graphs, of which neither arithmetic nor passes could be seen."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,11 @@ def main() -> None:
         engines = load_engines(_settings(inputs, arguments))
         stack = keep(root, inputs.thin_slices())[0].open().stack
         print("\n".join([_machine(arguments.device), "", *HEAD]), flush=True)
-        for stage in stages(engines, stack, arguments.read):
+        measured = stages(engines, stack, arguments.read)
+        for stage in measured:
             print(row(stage, arguments), flush=True)
+        if differ := [stage.what for stage in measured if not same_text(stage)]:
+            sys.exit(f"other text than without graphs: {'; '.join(differ)}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -117,18 +125,37 @@ def stages(engines: Engines, stack: ImageStack, read: int) -> list[Stage]:
     chosen = evenly_spaced(count, read)
     ask = partial(_question, stack, chosen)
     form = GenerationRequest(reading_turns(stack, chosen, None), FORM_MAX_TOKENS, use_adapter=True, form=FORM)
+    read_anew = _reading(engines.reader, f"{read} new slices, to the end of the reading", form, anew=True)
+    answer = _reading(engines.reader, f"an answer of {TOKENS} tokens at most, slices known", ask([], TOKENS))
+    decoding = with_decoders(engines.reader)
     return [
         Stage(f"triage, {count} slices", triage, _part(triage, "_vision"), partial(triage.score, slices)),
         Stage(f"segmentation, {count} slices", segmenter, _part(segmenter, "_model"), segment),
-        _reading(engines, f"{read} new slices, to the first token of an answer", ask([], 1), anew=True),
-        _reading(engines, f"{read} new slices, to the end of the reading", form, anew=True),
-        _reading(engines, f"an answer of {TOKENS} tokens at most, slices known", ask([], TOKENS)),
-        _reading(engines, "a follow-up question, to the first token", ask([("Is it torn?", "Yes.")], 1)),
+        _reading(engines.reader, f"{read} new slices, to the first token of an answer", ask([], 1), anew=True),
+        read_anew,
+        answer,
+        _reading(engines.reader, "a follow-up question, to the first token", ask([("Is it torn?", "Yes.")], 1)),
+        replace(_reading(decoding, f"{read_anew.what}, by decoders", form, anew=True), counted_as=read_anew),
+        replace(_reading(decoding, f"{answer.what}, by decoders", ask([], TOKENS)), counted_as=answer),
     ]
 
 
-def _reading(engines: Engines, what: str, request: GenerationRequest, *, anew: bool = False) -> Stage:
-    reader = engines.reader
+def with_decoders(reader: ReaderEngine) -> GemmaReader:
+    """The same model with caches of its own, whose texts decoders write."""
+    model, prompts = _part(reader, "_model"), _part(reader, "_prompts")
+    adapter = _part(reader, "_adapter")
+    return GemmaReader(model, _part(prompts, "_processor"), reader.info, adapter=adapter, decoders=Decoders(model))
+
+
+def same_text(stage: Stage) -> bool:
+    """Whether decoders write what is written without them."""
+    if stage.counted_as is None:
+        return True
+    stage.prepare()
+    return stage.work() == stage.counted_as.work()
+
+
+def _reading(reader: ReaderEngine, what: str, request: GenerationRequest, *, anew: bool = False) -> Stage:
     language_model = _part(reader, "_model").model.language_model
     return Stage(
         what, reader, language_model, partial(reader.generate, request), reader.forget if anew else lambda: None
@@ -156,7 +183,7 @@ def row(stage: Stage, arguments: argparse.Namespace) -> str:
     weights = next(stage.model.parameters())
     stage.prepare()
     stage.work()
-    flop, passes = counted(stage)
+    flop, passes = counted(stage.counted_as or stage)
     seconds = []
     if weights.is_cuda:
         torch.cuda.reset_peak_memory_stats()

@@ -52,7 +52,7 @@ class Run:
             memory_format=torch.channels_last
         )
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=0.02)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=0.02, fused=True)
         self.rate, self.steps, self.minutes = rate, 0, 0.0
 
     def step(self, images: torch.Tensor, blood: torch.Tensor, done: float) -> float:
@@ -69,13 +69,17 @@ class Run:
         self.optimizer.step()
         self.steps += 1
         keep = min(0.998, self.steps / (self.steps + 20))
-        with torch.no_grad():
-            for name, value in self.model.state_dict().items():
-                if value.is_floating_point():
-                    self.average[name].lerp_(value, 1 - keep)
-                else:
-                    self.average[name].copy_(value)
+        self._follow(1 - keep)
         return float(loss.detach())
+
+    @torch.no_grad()
+    def _follow(self, share: float) -> None:
+        """Let the average follow the weights; the batch counters are copied."""
+        now = self.model.state_dict()
+        moving = [name for name, value in now.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[name] for name in moving], [now[name] for name in moving], share)
+        for name in now.keys() - set(moving):
+            self.average[name].copy_(now[name])
 
     def save(self) -> None:
         """Write what is needed to go on."""

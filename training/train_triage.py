@@ -3,8 +3,10 @@
     python training/train_triage.py --minutes 90                                          (start)
     python training/train_triage.py --minutes 90 --resume                                 (go on after a stop)
     python training/train_triage.py --resume --minutes 0 --export src/trauma_api/checkpoints/triage
+    python training/train_triage.py --start-from src/trauma_api/checkpoints/triage --out build/runs/next
 
-The last one exports what the run has reached; with --export on the first two, the end of the run does the same.
+The third one exports what a run has reached; with --export on the others, the end of the run does the same. The last
+one begins with the weights of a checkpoint.
 
 Each slice is compared with all statements at once by SigLIP's sigmoid loss, several of which may be true. Two heads
 that are dropped afterwards teach the tower where things are: one per patch, one per slice. Until the last part of the
@@ -250,6 +252,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--start-from", type=Path, help="a checkpoint whose weights to begin with")
     parser.add_argument("--export", type=Path)
     parser.add_argument("--sensitivity", type=float, default=0.9, help="least share of injured slices above threshold")
     return parser.parse_args()
@@ -271,6 +274,8 @@ def main() -> None:
         run.load()
     elif run.has_state:
         raise FileExistsError(f"there is a run in {arguments.out}; go on with it by --resume, or name another --out")
+    elif arguments.start_from:
+        run.start_from(arguments.start_from)
     train(run, training, validation, arguments)
     if arguments.export:
         everything = SliceSet(arguments.validation_set)

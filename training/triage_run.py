@@ -103,6 +103,13 @@ class Run:
         self.refresh_swift()
         self.progress = Progress(**json.loads((self.folder / "state.json").read_text()))
 
+    def start_from(self, checkpoint: Path) -> None:
+        """Begin with the weights of an exported checkpoint; the heads that an export drops learn anew."""
+        weights = {name: value.float() for name, value in load_file(checkpoint / "model.safetensors").items()}
+        for model in (self.model, self.average):
+            model.load_state_dict(weights)
+        self.refresh_swift()
+
     @property
     def has_state(self) -> bool:
         """Whether the folder holds a run."""

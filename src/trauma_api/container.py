@@ -117,6 +117,7 @@ def _load_engines(settings: Settings) -> Engines:
             token=token,
             adapter=settings.lora_adapter,
             quantization=settings.quantization,
+            cuda_graphs=settings.reader_cuda_graphs,
         ),
         segmenter=UNetSegmenter.load(settings.segmenter_source, device=settings.device, token=token),
     )

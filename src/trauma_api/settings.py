@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     hf_token: SecretStr | None = Field(default=None, validation_alias=AliasChoices("TRAUMA_HF_TOKEN", "HF_TOKEN"))
     quantization: Literal["none", "nf4"] = "none"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    reader_cuda_graphs: bool = False
+    """The reader writes from a cache of fixed size, each token as the replay of a CUDA graph; needs a CUDA device."""
     torch_threads: Annotated[int, Field(ge=1)] | None = None
 
     triage_statements: dict[TriageCandidate, str] = TRIAGE_STATEMENTS

@@ -3,13 +3,14 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import xgrammar
 
 from trauma_api.engines.base import EngineError, JsonForm
-from trauma_api.engines.decoding import FinishReason, ModelState
+from trauma_api.engines.decoding import FinishReason, ModelState, Writable
 from trauma_api.engines.streaming import TextStream
 
 # Listed, not "anything but digits": Unicode has hundreds of digits, superscripts, fractions and number words in other
@@ -165,12 +166,14 @@ def fill_form(
     stream: TextStream,
     encode: Callable[[str], list[int]],
     cancelled: Callable[[], bool],
+    writing: Callable[[ModelState], AbstractContextManager[Writable]] = nullcontext,
 ) -> tuple[FinishReason, dict[str, dict[str, float]]]:
     """Write the form's object, and return the probabilities of each closed field that was decided.
 
     The object's fixed text is tokenized on its own, and so is each value of a closed field: ``{"liver":"`` ``none``
     ``","spleen":"`` ... Training must write its targets in the same pieces. The free fields are written to their
-    bounded end, whatever the number of tokens, so the text is valid JSON unless it was cancelled.
+    bounded end, whatever the number of tokens, so the text is valid JSON unless it was cancelled. They are written from
+    what ``writing`` makes of the state.
     """
     probabilities: dict[str, dict[str, float]] = {}
     pending: list[int] = []
@@ -184,7 +187,8 @@ def fill_form(
         chosen = max(values, key=probabilities[name].__getitem__)
         pending = _write_fixed(_escaped(chosen), guide, stream, encode)
         lead = '",'
-    return _write_free(state, guide, stream, encode, pending, cancelled), probabilities
+    with writing(state) as writable:
+        return _write_free(writable, guide, stream, encode, pending, cancelled), probabilities
 
 
 def choice_probabilities(
@@ -232,7 +236,7 @@ def _write_fixed(text: str, guide: TokenGuide, stream: TextStream, encode: Calla
 
 
 def _write_free(
-    state: ModelState,
+    state: Writable,
     guide: TokenGuide,
     stream: TextStream,
     encode: Callable[[str], list[int]],

@@ -21,6 +21,17 @@ class Guide(Protocol):
         ...
 
 
+class Writable(Protocol):
+    """What text is written from: a `ModelState`, or one whose tokens are taken in in another way."""
+
+    logits: torch.Tensor
+    """Of the next token, float32 (vocabulary,)."""
+
+    def advance(self, tokens: Sequence[int]) -> None:
+        """Take in the next tokens. Raises ContextFullError where the context is full."""
+        ...
+
+
 class ModelState:
     """A prompt and what was written after it: the key-value cache, and the logits of the next token."""
 
@@ -39,6 +50,11 @@ class ModelState:
         self.logits = self._forward(tokens, self.cache, keep=1)[-1]
         self.advanced += tokens
 
+    def take_over(self, cache: DynamicCache, tokens: Sequence[int], logits: torch.Tensor) -> None:
+        """Go on from a cache in which further ``tokens`` were taken in elsewhere, with the next one's ``logits``."""
+        self.cache, self.logits = cache, logits
+        self.advanced += tokens
+
     def logits_after(self, tokens: Sequence[int]) -> torch.Tensor:
         """Logits of the token that would follow ``tokens``, (vocabulary,); the state stays as it is."""
         return self._forward(tokens, forked(self.cache), keep=1)[-1] if tokens else self.logits
@@ -55,7 +71,7 @@ class ModelState:
 
 
 def write_prose(
-    state: ModelState,
+    state: Writable,
     guide: Guide,
     stream: TextStream,
     stop_tokens: frozenset[int],

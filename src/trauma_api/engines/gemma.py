@@ -22,7 +22,7 @@ from trauma_api.engines.base import (
 from trauma_api.engines.chat import ChatPrompts
 from trauma_api.engines.checkpoints import open_checkpoint
 from trauma_api.engines.constrained import Grammars, fill_form
-from trauma_api.engines.decoding import FinishReason, ModelState, write_prose
+from trauma_api.engines.decoding import FinishReason, ModelState, Writable, write_prose
 from trauma_api.engines.device import (
     Device,
     choose_device,
@@ -31,6 +31,7 @@ from trauma_api.engines.device import (
     on_device,
 )
 from trauma_api.engines.gemma_loading import Quantization, attach_adapter, load_model, load_processor
+from trauma_api.engines.graphs import Decoders
 from trauma_api.engines.prefixes import ByteBudget, Prefixes, picture_digest
 from trauma_api.engines.streaming import TextStream
 from trauma_api.log import get_logger
@@ -73,13 +74,16 @@ class GemmaReader:
         *,
         adapter: Any | None = None,
         kept_bytes: int | None = None,
+        decoders: Decoders | None = None,
     ) -> None:
         """``adapter`` is PEFT's handle on an adapter that was put into ``model``; ``kept_bytes`` bounds what is kept of
-        pictures, and of prompts, each; 0 keeps nothing, None goes by the device's memory."""
+        pictures, and of prompts, each; 0 keeps nothing, None goes by the device's memory. ``decoders``, where there
+        are any, are of the same model, and texts are written through them."""
         self._model, self._info, self._adapter = model, info, adapter
         self._tokenizer, self._prompts = processor.tokenizer, ChatPrompts(processor)
         self._stop_tokens = _stop_tokens(model, self._tokenizer)
         vocabulary = model.config.get_text_config().vocab_size
+        self._decoders = decoders
         self._grammars = Grammars(self._tokenizer, vocabulary, sorted(self._stop_tokens))
         memory = info.device_memory_bytes
         by_device = KEPT_BYTES_ON_CPU if memory is None else int(memory * KEPT_SHARE_OF_DEVICE)
@@ -97,16 +101,20 @@ class GemmaReader:
         device: Device = "auto",
         token: str | None = None,
         cache_dir: Path | None = None,
+        cuda_graphs: bool = False,
     ) -> "GemmaReader":
         """Load a local folder or hub id, and a LoRA adapter's. Raises CheckpointError."""
         found = open_checkpoint(checkpoint, "reader", token=token, cache_dir=cache_dir)
         place = choose_device(device)
+        if cuda_graphs and place.type != "cuda":
+            raise CheckpointError("The reader's CUDA graphs need a CUDA device; set TRAUMA_READER_CUDA_GRAPHS=false.")
         processor = load_processor(found)
         model = load_model(found, place, quantization)
         handle = None if adapter is None else attach_adapter(model, adapter, token=token, cache_dir=cache_dir)
         dtype = dtype_name(choose_dtype(place))
         info = found.engine_info(place, dtype if quantization == "none" else f"{quantization}/{dtype}", adapter)
-        reader = cls(model, processor, info, adapter=handle)
+        decoders = Decoders(model) if cuda_graphs else None
+        reader = cls(model, processor, info, adapter=handle, decoders=decoders)
         reader._require_round_trip()
         return reader
 
@@ -157,11 +165,14 @@ class GemmaReader:
         kept = self._keeps_anything
         self._features.clear()
         self._prefixes.clear()
+        if self._decoders is not None:
+            self._decoders.forget()
         return kept
 
     @property
     def _keeps_anything(self) -> bool:
-        return self._features.held_bytes + self._prefixes.held_bytes > 0
+        decoders_bytes = 0 if self._decoders is None else self._decoders.held_bytes
+        return self._features.held_bytes + self._prefixes.held_bytes + decoders_bytes > 0
 
     @torch.inference_mode()
     def _generate(
@@ -175,10 +186,12 @@ class GemmaReader:
             state = self._prefill(request, inputs, pictures, cancelled)
             if state is not None and request.form is not None:
                 guide = self._grammars.form(request.form)
-                finish, choices = fill_form(state, request.form, guide, stream, self._encode, cancelled)
+                writing = partial(self._writing, request)
+                finish, choices = fill_form(state, request.form, guide, stream, self._encode, cancelled, writing)
             elif state is not None:
                 prose = self._grammars.prose(request.slots)
-                finish = write_prose(state, prose, stream, self._stop_tokens, request.max_new_tokens, cancelled)
+                with self._writing(request, state) as writable:
+                    finish = write_prose(writable, prose, stream, self._stop_tokens, request.max_new_tokens, cancelled)
                 self._keep_conversation(request, inputs, pictures, state)
         return Generation(
             text=stream.text,
@@ -187,6 +200,13 @@ class GemmaReader:
             new_tokens=stream.token_count,
             choice_probabilities=choices,
         )
+
+    def _writing(self, request: GenerationRequest, state: ModelState) -> AbstractContextManager[Writable]:
+        """``state``, whose next tokens go through a decoder where there are any; it holds them at the end."""
+        if self._decoders is None:
+            return nullcontext(state)
+        on = self._adapter_on(request)
+        return self._decoders.writing(state, adapter_on=on, new_tokens=request.max_new_tokens)
 
     def _adapter_on(self, request: GenerationRequest) -> bool:
         return self._adapter is not None and request.use_adapter
