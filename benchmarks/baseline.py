@@ -39,7 +39,7 @@ from trauma_api.engines.gemma import GemmaReader, ignore_text
 from trauma_api.engines.gemma_loading import load_processor
 from trauma_api.engines.siglip import suspicion_from_logits
 from trauma_api.engines.unet import ENCODER_STRIDE, segmenter_input
-from trauma_api.imaging.measure import voxel_ml_per_slice, without_small_components
+from trauma_api.imaging.measure import marked_ml, voxel_ml_per_slice, without_small_components
 from trauma_api.imaging.volume import CTVolume, HUArray, ImageStack
 from trauma_api.imaging.windowing import model_rgb
 from trauma_api.schemas.analysis import Findings
@@ -48,8 +48,9 @@ from trauma_api.schemas.volume import VolumeResult
 from trauma_api.services.analysis import FORM, AnalysisService
 from trauma_api.services.ports import Progress, ignore_progress
 from trauma_api.services.report import ReportService
+from trauma_api.services.slice_selection import select_slices
 from trauma_api.services.study_storage import MaskRecord
-from trauma_api.services.triage import select_slices, slice_budget_for, slice_positions_mm, with_neighbours
+from trauma_api.services.triage import slice_budget_for, slice_positions_mm, with_neighbours
 from trauma_api.services.volume import INTERVAL_SHARE, VolumeService
 from trauma_api.settings import Settings
 
@@ -93,6 +94,7 @@ class PlainSegmentation:
         self._seen, self.threshold = found.metadata.input, found.metadata.threshold
         self.minimum_component_ml = found.metadata.minimum_component_ml
         self.component_core_probability = found.metadata.component_core_probability
+        self.minimum_largest_component_ml = found.metadata.minimum_largest_component_ml
         self.info = found.engine_info(self._place, "float32")
         self._model = smp.Unet("resnet34", encoder_weights=None, in_channels=len(self._seen.channels), classes=1)
         self._model.load_state_dict(load_file(found.folder / "model.safetensors"), strict=True)
@@ -206,20 +208,30 @@ def brief(settings: Settings, study: StudyPlace, request: BriefingRequest) -> Ti
     return anyio.run(_brief, settings, study, request)
 
 
+def selected(settings: Settings, stack: ImageStack, scores: TriageScores) -> tuple[list[int], NDArray[np.float32]]:
+    """Of a study whose slices were all scored: those that the service would read, and the suspicion of all."""
+    positions = slice_positions_mm(stack)
+    suspicion = with_neighbours(scores.suspicion, positions)
+    bleeding = scores.logits[:, list(settings.triage_statements).index("active_hemorrhage")]
+    chosen = select_slices(
+        suspicion, settings.triage_threshold, slice_budget(settings), bleeding=bleeding, positions_mm=positions
+    )
+    return chosen, suspicion
+
+
 async def _brief(settings: Settings, place: StudyPlace, request: BriefingRequest) -> Timed[Briefed]:
     triage = _triage(settings.triage_source, tuple(settings.triage_statements.values()))
     segmentation, reader = _segmentation(settings.segmenter_source), _reader(settings.reader_source)
-    study, budget = place.open(), slice_budget(settings)
+    study = place.open()
     began = time.perf_counter()
     scores = triage.score(study.stack, range(study.stack.slice_count))
-    suspicion = with_neighbours(scores.suspicion, slice_positions_mm(study.stack))
-    selected = select_slices(suspicion, settings.triage_threshold, budget)
-    analysis = await AnalysisService(reader).run(study, selected, request.vitals)
+    chosen, _ = selected(settings, study.stack, scores)
+    analysis = await AnalysisService(reader).run(study, chosen, request.vitals)
     volume = await _volume(segmentation, place, study.stack)
     report = ReportService(reader, prose_max_tokens=settings.prose_max_tokens)
-    await report.run(study, analysis.findings, volume, request.vitals, request.clinical_context, selected)
+    await report.run(study, analysis.findings, volume, request.vitals, request.clinical_context, chosen)
     seconds = time.perf_counter() - began
-    return Timed(seconds, Briefed(selected, values_of(analysis.findings), volume.volume_ml))
+    return Timed(seconds, Briefed(chosen, values_of(analysis.findings), volume.volume_ml))
 
 
 async def _volume(segmentation: PlainSegmentation, place: StudyPlace, stack: ImageStack) -> VolumeResult:
@@ -227,16 +239,22 @@ async def _volume(segmentation: PlainSegmentation, place: StudyPlace, stack: Ima
     spacing = stack.spacing_zyx_mm
     if not isinstance(stack, CTVolume) or spacing is None:
         raise ValueError("the baseline segments CT volumes with a spacing")
+    voxel_ml = voxel_ml_per_slice(stack.slice_count, spacing, stack.slice_thickness_mm)
+    marked = await segmentation.segment(stack.voxels_zyx_hu, spacing)
     probability = without_small_components(
-        await segmentation.segment(stack.voxels_zyx_hu, spacing),
-        voxel_ml_per_slice(stack.slice_count, spacing, stack.slice_thickness_mm),
+        marked,
+        voxel_ml,
         core_threshold=max(segmentation.threshold, segmentation.component_core_probability),
         low_threshold=segmentation.threshold * (1 - INTERVAL_SHARE),
         minimum_ml=segmentation.minimum_component_ml,
+        minimum_largest_ml=segmentation.minimum_largest_component_ml,
     )
+    before, after = (marked_ml(mask, voxel_ml, segmentation.threshold) for mask in (marked, probability))
     storage, record = (
         place.storage,
-        MaskRecord(checkpoint_sha256=segmentation.info.sha256, threshold=segmentation.threshold),
+        MaskRecord(
+            checkpoint_sha256=segmentation.info.sha256, threshold=segmentation.threshold, left_out_ml=before - after
+        ),
     )
     storage.save_mask(place.study_id, record, probability)
     return await VolumeService(segmentation, storage).run(place.open())

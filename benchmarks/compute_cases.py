@@ -28,7 +28,6 @@ from trauma_api.services.facts import collect_facts
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.ports import LocalGeneration, LocalTriage
 from trauma_api.services.prompts import answer_opening, answer_turns
-from trauma_api.services.triage import select_slices, slice_positions_mm, with_neighbours
 from trauma_api.settings import Settings
 
 LARGE_TRIAGE_SLICES = 4
@@ -107,20 +106,19 @@ async def triage_of_study(inputs: Inputs, repeats: int) -> Row:
             plain = partial(process.run, partial(baseline.score, settings, study))
             expected, found = (await plain()).value, (await triage()).value
             baseline_s, service_s = await medians(plain, triage, repeats)
-        suspicion = with_neighbours(expected.scores.suspicion, slice_positions_mm(study.open().stack))
+        selected, suspicion = baseline.selected(settings, study.open().stack, expected.scores)
     return Row(
         name="triage-study",
         what=f"triage, {inputs.slice_count} slices, shipped checkpoint ({found.provenance[0].dtype})",
         baseline_s=baseline_s,
         service_s=service_s,
         goal=4.0,
-        agreement=_same_triage(suspicion, found, settings.triage_threshold),
+        agreement=_same_triage(selected, suspicion, found),
         agrees=True,
     )
 
 
-def _same_triage(expected: NDArray[np.float32], found: TriageResult, threshold: float) -> str:
-    selected = select_slices(expected, threshold, found.slice_budget)
+def _same_triage(selected: list[int], expected: NDArray[np.float32], found: TriageResult) -> str:
     apart = np.abs(expected - [one.suspicion for one in found.slices])
     scored = np.array([one.scored for one in found.slices])
     shared = len(set(selected) & set(found.selected_slices))

@@ -4,6 +4,7 @@ Beside each phantom's slices stand, once `write_features` has run,
 
     features.npy     float16 (looks, seen, 64, width): the tower's patches, averaged 2 x 2 as the projector does it
     suspicion.npy    float32 (looks, seen): the triage model's, by which the service selects slices
+    bleeding.npy     float32 (looks, seen): its logit of active bleeding, by which it does so as well
     seen.npy         int64 (seen,): which slices those are
 
 The first look is at the slices as they are, each further one at the study turned, sized and shifted a little.
@@ -29,16 +30,25 @@ from trauma_api.engines.checkpoints import open_checkpoint
 from trauma_api.engines.device import choose_vision_dtype
 from trauma_api.engines.siglip import suspicion_from_logits
 from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth
-from trauma_api.services.triage import select_slices, with_neighbours
-from trauma_api.settings import Settings
+from trauma_api.services.slice_selection import select_slices
+from trauma_api.services.triage import with_neighbours
+from trauma_api.settings import TRIAGE_STATEMENTS, Settings
 from triage_data import FINDINGS, finding_truth
 from triage_run import compare, embed_statements, statement_tokens
 from write_untrained_checkpoints import READER_SLICES
 
 FREE_TEXT_WEIGHT = 0.1
+VALUE_WEIGHTS = {
+    **{(organ, "low_grade"): 2.0 for organ in ("liver", "spleen", "kidneys")},
+    **{(organ, "high_grade"): 1.25 for organ in ("liver", "spleen", "kidneys")},
+    ("bowel_and_mesentery", "present"): 2.0,
+    ("active_extravasation", "present"): 1.5,
+}
+"""Of the loss of a value: rare ones would hardly ever be the most probable. RSNA 2023 weighs in the same direction."""
 SEEN_AT_ONCE = 16
 _THRESHOLD: float = Settings.model_fields["triage_threshold"].default
-_SUSPICION_NOISE, _LONGEST_SHIFT = 0.08, 2
+_SUSPICION_NOISE, _BLEEDING_NOISE, _LONGEST_SHIFT = 0.08, 0.5, 2
+_BLEEDING = list(TRIAGE_STATEMENTS).index("active_hemorrhage")
 _FEATURE_NOISE = 0.15
 _TURN_DEGREES, _SIZE, _SHIFT, _CONTRAST, _BRIGHTNESS = 7.0, 0.08, 0.05, 0.1, 8.0
 Piece = tuple[list[int], float]
@@ -76,6 +86,7 @@ def write_features(folders: Sequence[Path], triage: Path, most_slices: int, look
         truth = PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes())
         at_mm = seen * truth.spacing_zyx_mm[0]
         np.save(folder / "suspicion.npy", np.stack([with_neighbours(one, at_mm) for one in alone]))
+        np.save(folder / "bleeding.npy", np.stack([one[:, _BLEEDING] for one in logits]))
         stamp.write_text(found.sha256)
 
 
@@ -123,6 +134,8 @@ class View(NamedTuple):
 
     features: NDArray[np.float16]
     suspicion: NDArray[np.float32]
+    bleeding: NDArray[np.float32]
+    at_mm: NDArray[np.float64]
     findings: NDArray[np.bool_]
     """What each seen slice shows, (seen, findings) in the order of ``triage_data.FINDINGS``."""
     truth: PhantomTruth
@@ -138,9 +151,11 @@ class Chosen(NamedTuple):
 def open_view(folder: Path) -> View:
     """A phantom with features."""
     truth = PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes())
-    findings = finding_truth(sorted(truth.slices, key=lambda one: one.slice_index))[np.load(folder / "seen.npy")]
+    seen = np.load(folder / "seen.npy")
+    findings = finding_truth(sorted(truth.slices, key=lambda one: one.slice_index))[seen]
     features = np.load(folder / "features.npy", mmap_mode="r")
-    return View(features, np.load(folder / "suspicion.npy"), findings, truth)
+    suspicion, bleeding = (np.load(folder / f"{name}.npy") for name in ("suspicion", "bleeding"))
+    return View(features, suspicion, bleeding, seen * truth.spacing_zyx_mm[0], findings, truth)
 
 
 class Views:
@@ -162,7 +177,7 @@ class Views:
 
 def chosen_as_served(view: View) -> Chosen:
     """The slices that the service selects."""
-    return _taken(view, 0, select_slices(view.suspicion[0], _THRESHOLD, READER_SLICES))
+    return _taken(view, 0, _selected(view, view.suspicion[0], view.bleeding[0]))
 
 
 def chosen_varied(random: Random, view: View) -> Chosen:
@@ -174,15 +189,21 @@ def chosen_varied(random: Random, view: View) -> Chosen:
     if kind < 0.1:
         rows = np.unique(np.linspace(0, last, READER_SLICES + 2).round().astype(int)[1:-1]).tolist()
     else:
+        bleeding = view.bleeding[look]
         if kind < 0.5:
             suspicion = np.clip(suspicion + draw.normal(0.0, _SUSPICION_NOISE, len(suspicion)), 0.0, 1.0)
-        rows = select_slices(suspicion.astype(np.float32), _THRESHOLD, READER_SLICES)
+            bleeding = bleeding + draw.normal(0.0, _BLEEDING_NOISE, len(bleeding))
+        rows = _selected(view, suspicion.astype(np.float32), bleeding)
         if kind > 0.7:
             shifted = (row + random.randint(-_LONGEST_SHIFT, _LONGEST_SHIFT) for row in rows)
             rows = sorted({min(max(row, 0), last) for row in shifted})
     chosen = _taken(view, look, rows)
     noise = draw.normal(0.0, _FEATURE_NOISE, chosen.features.shape).astype(np.float32)
     return chosen._replace(features=chosen.features + noise)
+
+
+def _selected(view: View, suspicion: NDArray[np.float32], bleeding: NDArray[np.floating]) -> list[int]:
+    return select_slices(suspicion, _THRESHOLD, READER_SLICES, bleeding=bleeding, positions_mm=view.at_mm)
 
 
 def _taken(view: View, look: int, rows: Sequence[int]) -> Chosen:
@@ -245,7 +266,8 @@ class Writer:
         for name, value in form_values(truth).items():
             # all but the first token follow from it
             first, *rest = self.encode(value)
-            pieces += [(self.encode(f'{lead}"{name}":"'), 0.0), ([first], 1.0), (rest, FREE_TEXT_WEIGHT)]
+            weight = VALUE_WEIGHTS.get((name, value), 1.0)
+            pieces += [(self.encode(f'{lead}"{name}":"'), 0.0), ([first], weight), (rest, FREE_TEXT_WEIGHT)]
             lead = '",'
         described, differentials = free_texts(truth)
         pieces.append((self.encode('","bleeding_description":"'), 0.0))

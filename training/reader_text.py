@@ -202,6 +202,7 @@ def random_volume(random: Random) -> VolumeResult:
         study_id="0" * 32,
         volume_ml=volume_ml,
         interval=VolumeInterval(low_ml=round(volume_ml * 0.9, 1), high_ml=round(volume_ml * 1.1 + 0.3, 1), method="-"),
+        left_out_ml=0.0,
         threshold=0.5,
         risk_level=risk_level(volume_ml),
         risk_convention="-",

@@ -1,13 +1,15 @@
 """Measures a segmenter on whole phantoms at many thresholds, cores and smallest regions, and writes the chosen ones.
 
     OMP_NUM_THREADS=1 python training/tune_segmenter.py --checkpoint src/trauma_api/checkpoints/segmenter
-    python training/tune_segmenter.py --checkpoint src/trauma_api/checkpoints/segmenter --write 0.4 0.9 0.5
+    python training/tune_segmenter.py --checkpoint src/trauma_api/checkpoints/segmenter \
+        --write 0.4 0.9 0.5 2.5
 
 The first prints a table and where false blood lies; the second puts into trauma.json a threshold, and how much blood a
-region must hold at which probability. The phantoms have seeds from 90000, which neither training nor the evaluation
-sees, and are drawn at full size: what is chosen on the network's pixels does not hold on a scanner's. The network runs
-through `UNetSegmenter`, as in the service, and regions are left out as `without_small_components` does it.
-Probabilities are kept by the digest of the weights, so that a second look costs little.
+region, and the largest one, must hold at which probability. The phantoms have seeds from 90000, which neither training
+nor the evaluation sees, and are drawn at full size: what is chosen on the network's pixels does not hold on a
+scanner's. The network runs through `UNetSegmenter`, as in the service, and regions are left out as
+`without_small_components` does it. Probabilities are kept by the digest of the weights, so that a second look costs
+little.
 """
 
 import argparse
@@ -30,7 +32,8 @@ from trauma_api.services.volume import INTERVAL_SHARE
 
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5)
 CORES = (0.0, 0.9, 0.97, 0.99)
-SMALLEST_ML = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+SMALLEST_ML = (0.0, 0.25, 0.5, 1.0, 2.0)
+LARGEST_ML = (0.0, 1.5, 2.0, 2.5, 3.0)
 MEASURED_FROM_ML = 20.0
 CLEAN_UP_TO_ML = 3.0
 
@@ -46,9 +49,10 @@ class Looked(NamedTuple):
     true_ml: NDArray[np.float64]
     core_ml: NDArray[np.float64]
 
-    def kept(self, core: float, smallest_ml: float) -> tuple[float, float]:
-        """Found and true mL without the regions whose core is small."""
-        kept = self.core_ml[CORES.index(core)] >= smallest_ml
+    def kept(self, core: float, smallest_ml: float, largest_ml: float) -> tuple[float, float]:
+        """Found and true mL without regions of a small core; none where no core is as large as ``largest_ml``."""
+        core_ml = self.core_ml[CORES.index(core)]
+        kept = (core_ml >= smallest_ml) & (core_ml.max() >= largest_ml)
         return float(self.found_ml[kept].sum()), float(self.true_ml[kept].sum())
 
 
@@ -79,9 +83,9 @@ def look(probability: NDArray[np.uint8], truth: NDArray[np.bool_], voxel_ml: flo
     return Looked(float(truth.sum()) * voxel_ml, by_region(found), by_region(found & truth), cores)
 
 
-def row(looked: list[Looked], core: float, smallest_ml: float) -> str:
-    """What the phantoms give with regions whose core is of ``smallest_ml`` or more."""
-    pairs = [(one.truth_ml, *one.kept(core, smallest_ml)) for one in looked]
+def row(looked: list[Looked], core: float, smallest_ml: float, largest_ml: float) -> str:
+    """What the phantoms give with the regions that `Looked.kept` keeps."""
+    pairs = [(one.truth_ml, *one.kept(core, smallest_ml, largest_ml)) for one in looked]
     truth, found, right = np.array(pairs, np.float64).T
     bleeding, clean = truth >= MEASURED_FROM_ML, truth == 0
     dice = 2 * right[bleeding] / (truth + found)[bleeding]
@@ -116,16 +120,18 @@ def measure(segmenter: UNetSegmenter, seeds: range, keep: Path) -> None:
     bleeding, clean = sum(ml >= MEASURED_FROM_ML for ml in truth_ml), truth_ml.count(0.0)
     print(f"{len(seeds)} phantoms: {bleeding} with {MEASURED_FROM_ML:.0f} mL or more, {clean} without blood")
     print(
-        f"threshold core smallest   Dice median    ICC  bias % error %  clean mL     max   <= {CLEAN_UP_TO_ML:.0f} mL"
+        "threshold core smallest largest   Dice median    ICC  bias % error %  clean mL     max "
+        f"  <= {CLEAN_UP_TO_ML:.0f} mL"
     )
-    for (threshold, ones), core, smallest_ml in product(looked.items(), CORES, SMALLEST_ML):
-        print(f"{threshold:9.2f} {core:4.2f} {smallest_ml:8.2f} {row(ones, core, smallest_ml)}")
+    for (threshold, ones), core, smallest_ml, largest_ml in product(looked.items(), CORES, SMALLEST_ML, LARGEST_ML):
+        found = row(ones, core, smallest_ml, largest_ml)
+        print(f"{threshold:9.2f} {core:4.2f} {smallest_ml:8.2f} {largest_ml:7.1f} {found}")
     print(f"false mL a phantom at {segmenter.threshold}:")
     for label in sorted(Label, key=lambda label: -false_ml[label])[:12]:
         print(f"  {label.name.lower():16} {false_ml[label]:6.2f}")
 
 
-def write(folder: Path, threshold: float, core: float, smallest_ml: float) -> None:
+def write(folder: Path, threshold: float, core: float, smallest_ml: float, largest_ml: float) -> None:
     """Put the choice into trauma.json."""
     file = folder / METADATA_FILE
     metadata = Metadata.model_validate_json(file.read_bytes())
@@ -134,6 +140,7 @@ def write(folder: Path, threshold: float, core: float, smallest_ml: float) -> No
         "threshold": threshold,
         "component_core_probability": core,
         "minimum_component_ml": smallest_ml,
+        "minimum_largest_component_ml": largest_ml,
     }
     file.write_text(Metadata.model_validate(chosen).model_dump_json(indent=2, exclude_none=True) + "\n")
 
@@ -144,7 +151,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs=2, default=(90_000, 90_080), metavar=("FIRST", "END"))
     parser.add_argument("--keep", type=Path, default=Path("build/runs/segmenter_probabilities"))
-    parser.add_argument("--write", type=float, nargs=3, metavar=("THRESHOLD", "CORE", "SMALLEST_ML"))
+    parser.add_argument("--write", type=float, nargs=4, metavar=("THRESHOLD", "CORE", "SMALLEST_ML", "LARGEST_ML"))
     arguments = parser.parse_args()
     if arguments.write:
         write(arguments.checkpoint, *arguments.write)

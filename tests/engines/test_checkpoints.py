@@ -227,7 +227,7 @@ def test_an_engine_says_how_many_slices_its_checkpoint_wants(untrained_checkpoin
     }
     assert {role: info.slice_budget for role, info in stated.items()} == {
         "triage": None,
-        "reader": 10,
+        "reader": 12,
         "segmenter": None,
     }
 

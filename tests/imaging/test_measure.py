@@ -76,10 +76,17 @@ def test_a_volume_knows_the_voxels_of_its_slices() -> None:
 
 
 class TestSmallComponents:
-    def cleaned(self, probability: NDArray[np.uint8], minimum_ml: float) -> NDArray[np.uint8]:
+    def cleaned(
+        self, probability: NDArray[np.uint8], minimum_ml: float, minimum_largest_ml: float = 0.0
+    ) -> NDArray[np.uint8]:
         voxel_ml = voxel_ml_per_slice(len(probability), (5.0, 2.0, 1.0))
         return without_small_components(
-            probability, voxel_ml, core_threshold=0.5, low_threshold=0.3, minimum_ml=minimum_ml
+            probability,
+            voxel_ml,
+            core_threshold=0.5,
+            low_threshold=0.3,
+            minimum_ml=minimum_ml,
+            minimum_largest_ml=minimum_largest_ml,
         )
 
     def test_a_small_region_goes_with_its_halo_and_a_large_one_stays(self) -> None:
@@ -111,6 +118,18 @@ class TestSmallComponents:
         expected = probability.copy()
         expected[small] = 0
         np.testing.assert_array_equal(result, expected)
+
+    def test_small_regions_stay_beside_a_large_one_and_go_without(self) -> None:
+        probability = np.zeros((4, 20, 20), dtype=np.uint8)
+        probability[0, 2:6, 2:7] = 255  # 0.2 mL
+        probability[2, 15, 15:18] = 255  # 0.03 mL
+        probability[3, 2, 2] = 255  # 0.01 mL
+
+        result = self.cleaned(probability, 0.02, 0.2)
+
+        np.testing.assert_array_equal(result[:3], probability[:3])
+        assert result[3].max() == 0
+        assert self.cleaned(probability, 0.02, 0.21).max() == 0
 
     def test_voxels_below_every_threshold_stay_as_they_are(self) -> None:
         probability = np.full((2, 4, 4), 30, dtype=np.uint8)

@@ -103,6 +103,7 @@ def volume() -> VolumeResult:
         study_id="0" * 32,
         volume_ml=123.4,
         interval=VolumeInterval(low_ml=98.75, high_ml=150.0, method="thresholds"),
+        left_out_ml=0.0,
         threshold=0.5,
         risk_level="MODERATE",
         risk_convention="convention",

@@ -122,6 +122,16 @@ class TestSections:
         everything = " ".join(said(one) for one in sections(study, findings, volume).values())
         assert "REBOA" not in everything
 
+    def test_blood_that_was_left_out_as_noise_is_told(
+        self,
+        study: StoredStudy,
+        findings: Findings,
+        volume: VolumeResult,
+    ) -> None:
+        some = volume.model_copy(update={"left_out_ml": 3.24})
+        assert "Not counted: 3.2 mL in regions" in said(sections(study, findings, some)["quantification"])
+        assert "Not counted" not in said(sections(study, findings, volume)["quantification"])
+
     @pytest.mark.parametrize("without", ["findings", "volume"])
     def test_what_is_not_there_is_said(
         self,

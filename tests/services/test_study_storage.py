@@ -15,7 +15,7 @@ from trauma_api.imaging.volume import CTVolume
 from trauma_api.services.study_storage import MaskRecord, StoredStudy, StudyNotFoundError, StudyStorage
 
 TTL_S = 60
-RECORD = MaskRecord(checkpoint_sha256="a" * 64, threshold=0.5)
+RECORD = MaskRecord(checkpoint_sha256="a" * 64, threshold=0.5, left_out_ml=1.5)
 
 
 @pytest.fixture

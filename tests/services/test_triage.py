@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,7 +19,6 @@ from trauma_api.services.triage import (
     TriageService,
     coarse_indices,
     fine_indices,
-    select_slices,
     slice_budget_for,
     slice_positions_mm,
     with_neighbours,
@@ -33,14 +31,6 @@ GIB = 1024**3
 def suspicions(*values: float) -> NDArray[np.float32]:
     """As an engine returns them."""
     return np.array(values, dtype=np.float32)
-
-
-def only(count: int, **peaks: float) -> NDArray[np.float32]:
-    """Zero, apart from the given slices, as ``s10=0.9``."""
-    found = np.zeros(count, dtype=np.float32)
-    for name, value in peaks.items():
-        found[int(name[1:])] = value
-    return found
 
 
 class TestSliceBudgetFor:
@@ -95,64 +85,6 @@ class TestWithNeighbours:
     def test_without_a_distance_nothing_is_mixed(self) -> None:
         assert slice_positions_mm(PictureStack(np.zeros((2, 4, 4, 3), np.uint8))) is None
         assert with_neighbours(suspicions(0.2, 0.9), None).tolist() == suspicions(0.2, 0.9).tolist()
-
-
-class TestSelectSlices:
-    def test_the_most_suspicious_slice_is_taken_when_none_reaches_the_threshold(self) -> None:
-        assert select_slices(suspicions(0.1, 0.3, 0.2), threshold=0.9, budget=2) == [1]
-
-    def test_one_slice_is_selected_from_a_stack_of_one(self) -> None:
-        assert select_slices(suspicions(0.0), threshold=0.5, budget=10) == [0]
-        assert select_slices(suspicions(0.7), threshold=0.5, budget=3) == [0]
-
-    def test_a_slice_exactly_at_the_threshold_counts(self) -> None:
-        # 0.3 is not a float32: the comparison must not fail by its rounding.
-        assert select_slices(only(48, s10=0.3, s30=0.3), threshold=0.3, budget=3) == [10, 30]
-
-    def test_slices_below_the_threshold_do_not_fill_up_the_budget(self) -> None:
-        assert select_slices(only(48, s10=0.8, s20=0.49, s30=0.9), threshold=0.5, budget=3) == [10, 30]
-
-    def test_the_most_suspicious_come_first_when_the_budget_is_short(self) -> None:
-        found = only(48, s5=0.6, s15=0.9, s25=0.7, s35=0.8)
-        assert select_slices(found, threshold=0.5, budget=2) == [15, 35]
-
-    def test_the_result_is_in_anatomical_order(self) -> None:
-        found = only(48, s40=0.9, s20=0.8, s5=0.7)
-        assert select_slices(found, threshold=0.5, budget=3) == [5, 20, 40]
-
-    def test_a_hump_is_covered_and_not_only_its_top(self) -> None:
-        # 100 slices, budget 10: gap 100 // 30 = 3, so the three next to a taken slice are passed over. From the
-        # top at 50: 50, 46, 54, 42, 58, 38, 62, 34, 66, 30 (the lower one of two equals first).
-        hump = np.array([1 - abs(index - 50) / 100 for index in range(100)], dtype=np.float32)
-        assert select_slices(hump, threshold=0.5, budget=10) == [30, 34, 38, 42, 46, 50, 54, 58, 62, 66]
-
-    def test_neighbours_are_taken_when_nothing_else_is_suspicious(self) -> None:
-        # 48 slices, budget 3: gap 48 // 9 = 5 leaves 11 only, gap 2 too; with gap 1 comes 13; with gap 0 the next, 12.
-        found = only(48, s10=0.7, s11=0.9, s12=0.8, s13=0.6)
-        assert select_slices(found, threshold=0.5, budget=3) == [11, 12, 13]
-
-    def test_a_second_injury_is_seen_beside_a_stronger_first(self) -> None:
-        # Ten strong neighbours and one weaker slice far away: the far one is among three.
-        found = only(48, s40=0.6)
-        found[10:13] = (0.9, 0.95, 0.9)
-        assert 40 in select_slices(found, threshold=0.5, budget=3)
-
-    def test_all_equal_slices_fill_the_budget_without_neighbours(self) -> None:
-        chosen = select_slices(np.full(48, 0.5, dtype=np.float32), threshold=0.5, budget=3)
-        assert len(chosen) == 3
-        assert all(second - first > 5 for first, second in pairwise(chosen))
-
-    @pytest.mark.parametrize("seed", range(20))
-    def test_never_none_never_above_the_budget_never_twice(self, seed: int) -> None:
-        chance = np.random.default_rng(seed)
-        found = chance.random(int(chance.integers(1, 200)), dtype=np.float32)
-        threshold, budget = float(chance.random()), int(chance.integers(1, 86))
-        chosen = select_slices(found, threshold, budget)
-        suspicious = int((found >= threshold).sum())
-        assert len(chosen) == max(1, min(budget, suspicious))
-        assert chosen == sorted(set(chosen))
-        assert int(found.argmax()) in chosen
-        assert all(found[index] >= threshold for index in chosen) or suspicious == 0
 
 
 class OneSuspicious(ConstantTriage):

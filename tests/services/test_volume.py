@@ -40,7 +40,7 @@ class TestRun:
     async def test_a_box_of_known_size_is_its_exact_volume(self, volumes: VolumeService, study: StoredStudy) -> None:
         result = await volumes.run(study)
         assert result.threshold == 0.5
-        assert result.volume_ml == 14.5
+        assert (result.volume_ml, result.left_out_ml) == (14.5, 0)
         assert [item.volume_ml for item in result.slices] == [0, 0, 4.84, 4.84, 4.84, 0, 0, 0]
         assert [item.slice_index for item in result.slices] == list(range(8))
         assert result.spacing_zyx_mm == [5.0, 2.2, 2.2]
@@ -55,7 +55,7 @@ class TestRun:
 
         result = await VolumeService(LocalSegmentation(segmenter, gate), storage).run(study)
 
-        assert result.volume_ml == 14.5
+        assert (result.volume_ml, result.left_out_ml) == (14.5, 0.5)
         assert result.slices[6].volume_ml == 0
         kept = await anyio.to_thread.run_sync(storage.open_mask, study.record.study_id)
         assert kept is not None
@@ -70,8 +70,20 @@ class TestRun:
 
         result = await VolumeService(LocalSegmentation(segmenter, gate), storage).run(study)
 
-        assert result.volume_ml == 14.5
+        assert (result.volume_ml, result.left_out_ml) == (14.5, 38.7)
         assert result.slices[6].volume_ml == 0
+
+    async def test_without_a_region_as_large_as_the_checkpoint_asks_for_nothing_is_blood(
+        self, gate: ComputeGate, storage: StudyStorage, study: StoredStudy
+    ) -> None:
+        segmenter = ConstantSegmenter((OUTER, 1.0))  # 14.5 mL
+        segmenter.minimum_largest_component_ml = 15.0
+
+        volumes = VolumeService(LocalSegmentation(segmenter, gate), storage)
+
+        for _ in ("segmented", "kept"):
+            result = await volumes.run(study)
+            assert (result.volume_ml, result.left_out_ml) == (0, 14.5)
 
     async def test_each_slice_counts_with_its_own_thickness_where_the_distance_varies(
         self, volumes: VolumeService, study: StoredStudy

@@ -102,6 +102,7 @@ class ConstantSegmenter:
         self.threshold = 0.5
         self.minimum_component_ml = 0.0
         self.component_core_probability = 0.0
+        self.minimum_largest_component_ml = 0.0
         self.calls = 0
         self._boxes = boxes
 

@@ -109,6 +109,11 @@ class Segmenter(Protocol):
         """The probability at which that volume is counted, where it is above the threshold; 0 where it is not."""
         ...
 
+    @property
+    def minimum_largest_component_ml(self) -> float:
+        """The largest region holds at least this, counted the same way, or all regions are noise."""
+        ...
+
     def probabilities(
         self,
         voxels_zyx_hu: NDArray[np.int16] | NDArray[np.float32],

@@ -93,12 +93,14 @@ class UNetSegmenter:
         threshold: float,
         minimum_component_ml: float = 0.0,
         component_core_probability: float = 0.0,
+        minimum_largest_component_ml: float = 0.0,
         batch_size: int,
     ) -> None:
         self._model, self._info, self._seen = model, info, seen
         self._threshold, self._batch_size = threshold, batch_size
         self._minimum_component_ml = minimum_component_ml
         self._component_core_probability = component_core_probability
+        self._minimum_largest_component_ml = minimum_largest_component_ml
         self._weight = next(model.parameters())
         self._boxes: list[tuple[weakref.ref[NDArray[Any]], tuple[slice, slice]]] = []
         self._half_on_cpu = info.device == "cpu" and info.dtype == "bfloat16"
@@ -128,6 +130,7 @@ class UNetSegmenter:
             threshold=threshold,
             minimum_component_ml=found.metadata.minimum_component_ml,
             component_core_probability=found.metadata.component_core_probability,
+            minimum_largest_component_ml=found.metadata.minimum_largest_component_ml,
             batch_size=batch_size,
         )
 
@@ -155,6 +158,11 @@ class UNetSegmenter:
     def component_core_probability(self) -> float:
         """The probability at which that volume is counted, where it is above the threshold; 0 where it is not."""
         return self._component_core_probability
+
+    @property
+    def minimum_largest_component_ml(self) -> float:
+        """The largest region holds at least this, counted the same way, or all regions are noise."""
+        return self._minimum_largest_component_ml
 
     def probabilities(
         self,

@@ -47,6 +47,12 @@ def voxel_ml_per_slice(
     return np.asarray(thickness * (row_mm * column_mm / _MM3_PER_ML), dtype=np.float64)
 
 
+def marked_ml(probability_zyx: NDArray[np.uint8], voxel_ml_per_slice: NDArray[np.float64], threshold: float) -> float:
+    """The millilitres of a probability map, uint8 (slices, rows, columns), at a threshold, by `blood_mask`."""
+    voxels = [np.count_nonzero(blood_mask(plane, threshold)) for plane in probability_zyx]
+    return float(np.dot(voxels, voxel_ml_per_slice))
+
+
 def without_small_components(
     probability_zyx: NDArray[np.uint8],
     voxel_ml_per_slice: NDArray[np.float64],
@@ -54,12 +60,15 @@ def without_small_components(
     core_threshold: float,
     low_threshold: float,
     minimum_ml: float,
+    minimum_largest_ml: float = 0.0,
 ) -> NDArray[np.uint8]:
     """The probabilities, 0 in each connected region of too little blood; uint8 of the same shape.
 
     A region is connected across faces, edges and corners at ``low_threshold``, so that its halo goes with it. It is too
-    small when what it holds at ``core_threshold`` is less than ``minimum_ml``. ``voxel_ml_per_slice`` is what the
-    function of that name gives. Raises ValueError unless 0 < low_threshold <= core_threshold <= 1.
+    small when what it holds at ``core_threshold`` is less than ``minimum_ml``. Where no region holds
+    ``minimum_largest_ml``, all are too small: small regions are likelier to be blood beside a large one than alone.
+    ``voxel_ml_per_slice`` is what the function of that name gives. Raises ValueError unless 0 < low_threshold <=
+    core_threshold <= 1.
     """
     if low_threshold > core_threshold:
         raise ValueError("the low threshold is not above the core's")
@@ -73,7 +82,7 @@ def without_small_components(
     volume_ml = np.zeros(count + 1)
     for plane, probability, voxel_ml in zip(regions, result[box], voxel_ml_per_slice[box[0]], strict=True):
         volume_ml += np.bincount(plane[blood_mask(probability, core_threshold)], minlength=count + 1) * voxel_ml
-    kept = volume_ml >= minimum_ml
+    kept = (volume_ml >= minimum_ml) & (volume_ml[1:].max() >= minimum_largest_ml)
     kept[0] = True
     result[box][~kept[regions]] = 0
     return result

@@ -44,6 +44,10 @@ class VolumeResult(Result):
     study_id: str
     volume_ml: VolumeMl
     interval: VolumeInterval
+    left_out_ml: VolumeMl = Field(
+        description="In regions that the checkpoint takes for noise, as they are small or it is not sure of them; at "
+        "the checkpoint's own threshold. Neither counted nor drawn."
+    )
     threshold: float
     risk_level: RiskLevel
     risk_convention: str = Field(description="Where the risk level comes from.")

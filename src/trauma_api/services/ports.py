@@ -108,6 +108,9 @@ class SegmentationPort(Protocol):
     @property
     def component_core_probability(self) -> float: ...
 
+    @property
+    def minimum_largest_component_ml(self) -> float: ...
+
     async def segment(
         self,
         voxels_zyx_hu: HUArray,
@@ -212,6 +215,11 @@ class LocalSegmentation:
     def component_core_probability(self) -> float:
         """The probability at which that volume is counted, where it is above the threshold; 0 where it is not."""
         return self._engine.component_core_probability
+
+    @property
+    def minimum_largest_component_ml(self) -> float:
+        """The largest region holds at least this, counted the same way, or all regions are noise."""
+        return self._engine.minimum_largest_component_ml
 
     async def segment(
         self,

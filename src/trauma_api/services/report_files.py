@@ -69,13 +69,26 @@ def _drawn(briefing: Briefing, report: ReportResult, slices: list[KeySlice]) -> 
 
 
 def key_slices(briefing: Briefing) -> list[int]:
-    """The slice with the most blood, and those that were read, first those with most blood; in anatomical order."""
+    """The slice with the most blood, and those that were read, in anatomical order.
+
+    First come those with most blood that lie apart from the ones before, as neighbours show the same; then any.
+    """
     blood = _blood_by_slice(briefing) or {}
     analysis, volume = briefing.parts.analysis, briefing.parts.volume
     read = analysis.result.slice_indices if analysis is not None and analysis.result is not None else []
     most = slice_with_most_blood(volume.result) if volume is not None and volume.result is not None else None
     wanted = [*([] if most is None else [most]), *sorted(read, key=lambda index: -blood.get(index, 0.0))]
-    return sorted(list(dict.fromkeys(wanted))[:KEY_SLICES])
+    return sorted([*dict.fromkeys([*_apart(wanted), *wanted])][:KEY_SLICES])
+
+
+def _apart(indices: list[int]) -> list[int]:
+    """Those that are farther from each one taken before than half a fair share of their span."""
+    gap = (max(indices, default=0) - min(indices, default=0)) // (2 * KEY_SLICES)
+    taken: list[int] = []
+    for index in indices:
+        if all(abs(index - other) > gap for other in taken):
+            taken.append(index)
+    return taken
 
 
 def _blood_by_slice(briefing: Briefing) -> dict[int, float] | None:

@@ -17,7 +17,7 @@ from trauma_api.schemas.report import (
 from trauma_api.schemas.studies import Coverage, SeriesInfo
 from trauma_api.schemas.volume import VolumeResult
 from trauma_api.services.evidence import evidence_of, inputs_evidence, slice_evidence
-from trauma_api.services.facts import NO_FINDINGS, NO_VOLUME, Facts, vitals_statement
+from trauma_api.services.facts import NO_FINDINGS, NO_VOLUME, Facts, format_ml, vitals_statement
 from trauma_api.services.plain_words import capitalized, in_words, listed
 from trauma_api.services.prompts import vital_phrases
 from trauma_api.services.study_storage import StoredStudy
@@ -192,9 +192,17 @@ def _quantification(facts: Facts, inputs: ReportInputs) -> list[Statement]:
         *_stated(("volume_ml",), facts, inputs),
         *([] if whole else [_said(some, measured)]),
         _said(f"How the interval was made: {inputs.volume.interval.method}", measured),
+        *([_said(_left_out(inputs.volume.left_out_ml), measured)] if inputs.volume.left_out_ml > 0 else []),
         *_stated(("bloodiest_slice", "risk_level"), facts, inputs),
         _said(RISK_CONVENTION, measured),
     ]
+
+
+def _left_out(left_out_ml: float) -> str:
+    return (
+        f"Not counted: {format_ml(left_out_ml)} in regions too small, or marked with too little certainty, to be told "
+        "from noise."
+    )
 
 
 def _recommendations(inputs: ReportInputs) -> list[Statement]:

@@ -56,10 +56,11 @@ class StudyRecord(Schema):
 
 
 class MaskRecord(Schema):
-    """What the kept mask was made with."""
+    """What the kept mask was made with, and the millilitres that were taken out of it as noise."""
 
     checkpoint_sha256: str
     threshold: float
+    left_out_ml: float
 
 
 @dataclass(frozen=True)

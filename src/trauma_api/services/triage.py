@@ -17,6 +17,7 @@ from trauma_api.schemas.triage import CandidateScore, SliceScore, TriageResult
 from trauma_api.services.eligibility import require_eligible
 from trauma_api.services.ports import Progress, TriagePort, ignore_progress
 from trauma_api.services.provenance import caveats_of, provenance_of
+from trauma_api.services.slice_selection import select_slices
 from trauma_api.services.study_storage import StoredStudy
 from trauma_api.settings import TriageCandidate
 
@@ -93,41 +94,14 @@ def fine_indices(selected: Sequence[int], scored: Sequence[int]) -> list[int]:
     return sorted(around - set(scored))
 
 
-def select_slices(suspicion: NDArray[np.float32], threshold: float, budget: int) -> list[int]:
-    """The most suspicious slices at or above the threshold, spread out, in anatomical order; never none.
-
-    Neighbours show the same injury again, so a slice is passed over while one within the gap is already taken. The gap
-    is a third of a fair share of the stack; it is halved when no candidate is left. Of slices that are equally
-    suspicious, to three decimals, the one farthest from those taken goes first.
-    """
-    rounded = np.round(suspicion, 3)
-    candidates = [int(index) for index in np.flatnonzero(suspicion >= threshold)] or [int(np.argmax(suspicion))]
-    gap = max(1, len(suspicion) // (3 * budget))
-    taken: list[int] = []
-    while len(taken) < min(budget, len(candidates)):
-        apart = [index for index in candidates if all(abs(index - other) > gap for other in taken)]
-        if apart:
-            most = max(rounded[index] for index in apart)
-            taken.append(_farthest([index for index in apart if rounded[index] == most], taken, len(suspicion)))
-        else:
-            gap //= 2
-    return sorted(taken)
-
-
-def _farthest(indices: list[int], taken: list[int], count: int) -> int:
-    """The index farthest from its nearest taken one; with none taken the most central one."""
-    if not taken:
-        return min(indices, key=lambda index: abs(index - (count - 1) / 2))
-    return max(indices, key=lambda index: min(abs(index - other) for other in taken))
-
-
 @dataclass(frozen=True)
 class _Scored:
-    """The slices that were scored, their scores in this order, and the suspicion of all slices."""
+    """The slices that were scored, their scores in this order, and the suspicion and place of all slices."""
 
     indices: list[int]
     scores: TriageScores
     suspicion: NDArray[np.float32]
+    positions_mm: NDArray[np.float64] | None
 
 
 class TriageService:
@@ -185,9 +159,10 @@ class TriageService:
 
     def _selected(self, found: _Scored, threshold: float) -> list[int]:
         """Of the scored slices alone: nobody has looked at the others."""
-        alone = np.full_like(found.suspicion, -1.0)
+        alone, bleeding = np.full_like(found.suspicion, -1.0), np.full(len(found.suspicion), -np.inf)
         alone[found.indices] = found.suspicion[found.indices]
-        return select_slices(alone, threshold, self.slice_budget)
+        bleeding[found.indices] = found.scores.logits[:, self._candidates.index("active_hemorrhage")]
+        return select_slices(alone, threshold, self.slice_budget, bleeding=bleeding, positions_mm=found.positions_mm)
 
     def _slices(self, found: _Scored) -> list[SliceScore]:
         logits = dict(zip(found.indices, found.scores.logits, strict=True))
@@ -209,8 +184,9 @@ class TriageService:
 
 def _scored(indices: list[int], scores: TriageScores, positions_mm: NDArray[np.float64] | None) -> _Scored:
     if positions_mm is None:
-        return _Scored(indices, scores, scores.suspicion)
-    return _Scored(indices, scores, with_neighbours(scores.suspicion, positions_mm[indices], positions_mm))
+        return _Scored(indices, scores, scores.suspicion, None)
+    suspicion = with_neighbours(scores.suspicion, positions_mm[indices], positions_mm)
+    return _Scored(indices, scores, suspicion, positions_mm)
 
 
 def _passed_over(found: _Scored) -> list[Caveat]:

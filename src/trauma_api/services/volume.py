@@ -12,6 +12,7 @@ from trauma_api.errors import InputError
 from trauma_api.guidelines.risk import RISK_CONVENTION, risk_level
 from trauma_api.imaging.measure import (
     HemorrhageMeasure,
+    marked_ml,
     measure_hemorrhage,
     voxel_ml_per_slice,
     without_small_components,
@@ -96,7 +97,8 @@ class VolumeService:
                 slice_thickness_mm=stack.slice_thickness_mm if isinstance(stack, CTVolume) else None,
             )
         )
-        return self._result(study, measure, spacing, chosen, (low, high), wanted, time.monotonic() - began)
+        left_out_ml = mask.record.left_out_ml
+        return self._result(study, measure, left_out_ml, spacing, chosen, (low, high), wanted, time.monotonic() - began)
 
     async def _mask(
         self,
@@ -107,9 +109,9 @@ class VolumeService:
         on_progress: Progress,
     ) -> StoredMask:
         study_id = study.record.study_id
-        record = MaskRecord(checkpoint_sha256=self._port.info.sha256, threshold=threshold)
         kept = await anyio.to_thread.run_sync(self._storage.open_mask, study_id)
-        if kept is not None and kept.record.checkpoint_sha256 == record.checkpoint_sha256:
+        if kept is not None and kept.record.checkpoint_sha256 == self._port.info.sha256:
+            record = kept.record.model_copy(update={"threshold": threshold})
             await anyio.to_thread.run_sync(self._storage.save_mask_record, study_id, record)
             return kept
         stack = study.stack
@@ -117,28 +119,37 @@ class VolumeService:
             stack.voxels_zyx_hu if isinstance(stack, CTVolume) else await anyio.to_thread.run_sync(picture_hu, stack)
         )
         probability = _among_all(await self._port.segment(voxels[wanted], spacing, on_progress), wanted, len(voxels))
-        if self._port.minimum_component_ml > 0:
-            probability = await anyio.to_thread.run_sync(self._cleaned, stack, spacing, probability)
+        left_out_ml = 0.0
+        if max(self._port.minimum_component_ml, self._port.minimum_largest_component_ml) > 0:
+            probability, left_out_ml = await anyio.to_thread.run_sync(self._cleaned, stack, spacing, probability)
+        record = MaskRecord(
+            checkpoint_sha256=self._port.info.sha256, threshold=threshold, left_out_ml=round(left_out_ml, 3)
+        )
         await anyio.to_thread.run_sync(self._storage.save_mask, study_id, record, probability)
         return StoredMask(record, probability)
 
     def _cleaned(
         self, stack: ImageStack, spacing: tuple[float, float, float], probability: NDArray[np.uint8]
-    ) -> NDArray[np.uint8]:
-        """Without the regions that the checkpoint calls noise, so that picture, slices and total agree."""
+    ) -> tuple[NDArray[np.uint8], float]:
+        """Without the regions that the checkpoint calls noise, so that picture, slices and total agree; their mL."""
         thickness = stack.slice_thickness_mm if isinstance(stack, CTVolume) else None
-        return without_small_components(
+        voxel_ml = voxel_ml_per_slice(len(probability), spacing, thickness)
+        cleaned = without_small_components(
             probability,
-            voxel_ml_per_slice(len(probability), spacing, thickness),
+            voxel_ml,
             core_threshold=max(self._port.threshold, self._port.component_core_probability),
             low_threshold=self._port.threshold * (1 - INTERVAL_SHARE),
             minimum_ml=self._port.minimum_component_ml,
+            minimum_largest_ml=self._port.minimum_largest_component_ml,
         )
+        before, after = (marked_ml(mask, voxel_ml, self._port.threshold) for mask in (probability, cleaned))
+        return cleaned, before - after
 
     def _result(
         self,
         study: StoredStudy,
         measure: HemorrhageMeasure,
+        left_out_ml: float,
         spacing: tuple[float, float, float],
         threshold: float,
         interval: tuple[float, float],
@@ -155,6 +166,7 @@ class VolumeService:
                 high_ml=round(measure.high_ml, 1),
                 method=f"Volumes at the thresholds {interval[1]:.2f} and {interval[0]:.2f}; not a confidence interval.",
             ),
+            left_out_ml=round(left_out_ml, 1),
             threshold=threshold,
             risk_level=risk_level(volume_ml),
             risk_convention=RISK_CONVENTION,
