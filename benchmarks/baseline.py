@@ -39,7 +39,7 @@ from trauma_api.engines.gemma import GemmaReader, ignore_text
 from trauma_api.engines.gemma_loading import load_processor
 from trauma_api.engines.siglip import suspicion_from_logits
 from trauma_api.engines.unet import ENCODER_STRIDE, segmenter_input
-from trauma_api.imaging.measure import marked_ml, voxel_ml_per_slice, without_small_components
+from trauma_api.imaging.measure import marked_ml, voxel_ml_per_slice, without_noise
 from trauma_api.imaging.volume import CTVolume, HUArray, ImageStack
 from trauma_api.imaging.windowing import model_rgb
 from trauma_api.schemas.analysis import Findings
@@ -92,9 +92,7 @@ class PlainSegmentation:
             raise ValueError(f"{checkpoint} states no input or no threshold")
         self._place = choose_device("cpu")
         self._seen, self.threshold = found.metadata.input, found.metadata.threshold
-        self.minimum_component_ml = found.metadata.minimum_component_ml
-        self.component_core_probability = found.metadata.component_core_probability
-        self.minimum_largest_component_ml = found.metadata.minimum_largest_component_ml
+        self.noise = found.metadata.noise
         self.info = found.engine_info(self._place, "float32")
         self._model = smp.Unet("resnet34", encoder_weights=None, in_channels=len(self._seen.channels), classes=1)
         self._model.load_state_dict(load_file(found.folder / "model.safetensors"), strict=True)
@@ -240,24 +238,15 @@ async def _volume(segmentation: PlainSegmentation, place: StudyPlace, stack: Ima
     if not isinstance(stack, CTVolume) or spacing is None:
         raise ValueError("the baseline segments CT volumes with a spacing")
     voxel_ml = voxel_ml_per_slice(stack.slice_count, spacing, stack.slice_thickness_mm)
-    marked = await segmentation.segment(stack.voxels_zyx_hu, spacing)
-    probability = without_small_components(
-        marked,
-        voxel_ml,
-        core_threshold=max(segmentation.threshold, segmentation.component_core_probability),
-        low_threshold=segmentation.threshold * (1 - INTERVAL_SHARE),
-        minimum_ml=segmentation.minimum_component_ml,
-        minimum_largest_ml=segmentation.minimum_largest_component_ml,
-    )
-    before, after = (marked_ml(mask, voxel_ml, segmentation.threshold) for mask in (marked, probability))
-    storage, record = (
-        place.storage,
-        MaskRecord(
-            checkpoint_sha256=segmentation.info.sha256, threshold=segmentation.threshold, left_out_ml=before - after
-        ),
-    )
-    storage.save_mask(place.study_id, record, probability)
-    return await VolumeService(segmentation, storage).run(place.open())
+    threshold, noise = segmentation.threshold, segmentation.noise
+    marked = probability = await segmentation.segment(stack.voxels_zyx_hu, spacing)
+    if noise is not None:
+        low = threshold * (1 - INTERVAL_SHARE)
+        probability = without_noise(marked, voxel_ml, noise, threshold=threshold, low_threshold=low)
+    before, after = (marked_ml(mask, voxel_ml, threshold) for mask in (marked, probability))
+    record = MaskRecord(checkpoint_sha256=segmentation.info.sha256, threshold=threshold, left_out_ml=before - after)
+    place.storage.save_mask(place.study_id, record, probability)
+    return await VolumeService(segmentation, place.storage).run(place.open())
 
 
 def slice_budget(settings: Settings) -> int:

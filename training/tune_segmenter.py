@@ -8,7 +8,7 @@ The first prints a table and where false blood lies; the second puts into trauma
 region, and the largest one, must hold at which probability. The phantoms have seeds from 90000, which neither training
 nor the evaluation sees, and are drawn at full size: what is chosen on the network's pixels does not hold on a
 scanner's. The network runs through `UNetSegmenter`, as in the service, and regions are left out as
-`without_small_components` does it. Probabilities are kept by the digest of the weights, so that a second look costs
+`without_noise` does it. Probabilities are kept by the digest of the weights, so that a second look costs
 little.
 """
 
@@ -71,7 +71,7 @@ def probability_of(segmenter: UNetSegmenter, phantom: Phantom, keep: Path) -> ND
 
 
 def look(probability: NDArray[np.uint8], truth: NDArray[np.bool_], voxel_ml: float, threshold: float) -> Looked:
-    """The regions of `without_small_components`, and what they hold at the threshold."""
+    """The regions of `without_noise`, and what they hold at the threshold."""
     halo = blood_mask(probability, threshold * (1 - INTERVAL_SHARE))
     regions, count = ndimage.label(halo, structure=np.ones((3, 3, 3), bool))
     found = blood_mask(probability, threshold)
@@ -138,9 +138,7 @@ def write(folder: Path, threshold: float, core: float, smallest_ml: float, large
     chosen = {
         **metadata.model_dump(),
         "threshold": threshold,
-        "component_core_probability": core,
-        "minimum_component_ml": smallest_ml,
-        "minimum_largest_component_ml": largest_ml,
+        "noise": {"core_probability": core, "smallest_ml": smallest_ml, "largest_ml": largest_ml},
     }
     file.write_text(Metadata.model_validate(chosen).model_dump_json(indent=2, exclude_none=True) + "\n")
 

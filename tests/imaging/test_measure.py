@@ -5,10 +5,11 @@ import pytest
 from numpy.typing import NDArray
 
 from trauma_api.imaging.measure import (
+    NoiseRule,
     blood_mask,
     measure_hemorrhage,
     voxel_ml_per_slice,
-    without_small_components,
+    without_noise,
 )
 from trauma_api.imaging.volume import CTVolume
 
@@ -75,19 +76,13 @@ def test_a_volume_knows_the_voxels_of_its_slices() -> None:
         CTVolume(voxels, None, (5.0, 3.0))
 
 
-class TestSmallComponents:
+class TestNoise:
     def cleaned(
         self, probability: NDArray[np.uint8], minimum_ml: float, minimum_largest_ml: float = 0.0
     ) -> NDArray[np.uint8]:
         voxel_ml = voxel_ml_per_slice(len(probability), (5.0, 2.0, 1.0))
-        return without_small_components(
-            probability,
-            voxel_ml,
-            core_threshold=0.5,
-            low_threshold=0.3,
-            minimum_ml=minimum_ml,
-            minimum_largest_ml=minimum_largest_ml,
-        )
+        rule = NoiseRule(core_probability=0.0, smallest_ml=minimum_ml, largest_ml=minimum_largest_ml)
+        return without_noise(probability, voxel_ml, rule, threshold=0.5, low_threshold=0.3)
 
     def test_a_small_region_goes_with_its_halo_and_a_large_one_stays(self) -> None:
         probability = np.zeros((3, 20, 20), dtype=np.uint8)
@@ -135,3 +130,8 @@ class TestSmallComponents:
         probability = np.full((2, 4, 4), 30, dtype=np.uint8)
 
         np.testing.assert_array_equal(self.cleaned(probability, 1.0), probability)
+
+    @pytest.mark.parametrize("values", [(-0.1, 0, 0), (1.1, 0, 0), (0.5, -1, 0), (0.5, 0, -1), (float("nan"), 0, 0)])
+    def test_a_rule_without_sense_is_refused(self, values: tuple[float, float, float]) -> None:
+        with pytest.raises(ValueError, match="rule on noise"):
+            NoiseRule(*values)

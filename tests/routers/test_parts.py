@@ -39,7 +39,7 @@ class TestTriage:
         result = TriageResult.model_validate(response.json())
         assert [item.slice_index for item in result.slices] == list(range(SLICES))
         assert [item.candidate for item in result.slices[0].candidates] == list(TRIAGE_STATEMENTS)
-        assert result.slice_budget == 10  # as the reader's checkpoint states
+        assert result.slice_budget == 12  # as the reader's checkpoint states
         assert 1 <= len(result.selected_slices) <= SLICES
         assert [item.role for item in result.provenance] == ["triage"]
 
@@ -199,7 +199,7 @@ class TestReport:
 class TestModels:
     def test_every_role_is_named_with_its_digest_and_training(self, client: httpx.Client) -> None:
         listed = client.get("/v1/models").json()
-        assert (listed["profile"], listed["slice_budget"]) == ("phantom", 10)
+        assert (listed["profile"], listed["slice_budget"]) == ("phantom", 12)
         assert [model["role"] for model in listed["models"]] == ["triage", "reader", "segmenter"]
         for model in listed["models"]:
             assert len(model["sha256"]) == 64

@@ -24,6 +24,7 @@ from tests.support.engines import (
 )
 from tests.support.quick import quick_service
 from tests.support.studies import upload_slices
+from tests.support.waiting import until
 from trauma_api.engines.base import (
     EngineDeviceLostError,
     EngineOutOfMemoryError,
@@ -89,7 +90,7 @@ class TestShortMemory:
         with pytest.raises(DeviceOutOfMemoryError):
             await port.score(STACK)
         assert engine.seen == [16, 8, 4, 2, 1]
-        assert gate.state == GateState(0, 0, 0)
+        await until(lambda: gate.state == GateState(0, 0, 0))
         engine.full = False
         assert (await port.score(STACK)).suspicion.shape == (20,)
 

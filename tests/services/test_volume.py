@@ -11,6 +11,7 @@ from PIL import Image
 from tests.support.engines import Box, ConstantSegmenter, FailingSegmenter, failure
 from tests.support.reading import read_files
 from trauma_api.engines.base import EngineOutOfMemoryError
+from trauma_api.imaging.measure import NoiseRule
 from trauma_api.imaging.volume import CTVolume
 from trauma_api.schemas.studies import Coverage
 from trauma_api.services.gate import ComputeGate
@@ -51,7 +52,7 @@ class TestRun:
     ) -> None:
         speck: Box = (slice(6, 7), slice(60, 64), slice(60, 65))  # 20 voxels: 0.48 mL
         segmenter = ConstantSegmenter((OUTER, 1.0), (speck, 1.0))
-        segmenter.minimum_component_ml = 0.5
+        segmenter.noise = NoiseRule(core_probability=0.0, smallest_ml=0.5, largest_ml=0.0)
 
         result = await VolumeService(LocalSegmentation(segmenter, gate), storage).run(study)
 
@@ -66,7 +67,7 @@ class TestRun:
     ) -> None:
         doubtful: Box = (slice(6, 7), slice(40, 80), slice(40, 80))  # 1600 voxels: 38.7 mL, of which none is sure
         segmenter = ConstantSegmenter((OUTER, 1.0), (doubtful, 0.6))
-        segmenter.minimum_component_ml, segmenter.component_core_probability = 0.5, 0.9
+        segmenter.noise = NoiseRule(core_probability=0.9, smallest_ml=0.5, largest_ml=0.0)
 
         result = await VolumeService(LocalSegmentation(segmenter, gate), storage).run(study)
 
@@ -77,7 +78,7 @@ class TestRun:
         self, gate: ComputeGate, storage: StudyStorage, study: StoredStudy
     ) -> None:
         segmenter = ConstantSegmenter((OUTER, 1.0))  # 14.5 mL
-        segmenter.minimum_largest_component_ml = 15.0
+        segmenter.noise = NoiseRule(core_probability=0.0, smallest_ml=0.0, largest_ml=15.0)
 
         volumes = VolumeService(LocalSegmentation(segmenter, gate), storage)
 

@@ -22,6 +22,7 @@ from trauma_api.engines.base import (
     TriageEngine,
     TriageScores,
 )
+from trauma_api.imaging.measure import NoiseRule
 
 HOLD_LIMIT_S = 30.0
 """No held engine waits longer, so that a failing test ends."""
@@ -100,9 +101,7 @@ class ConstantSegmenter:
         self.info = engine_info("segmenter", sha256)
         self.batch_size = 8
         self.threshold = 0.5
-        self.minimum_component_ml = 0.0
-        self.component_core_probability = 0.0
-        self.minimum_largest_component_ml = 0.0
+        self.noise: NoiseRule | None = None
         self.calls = 0
         self._boxes = boxes
 

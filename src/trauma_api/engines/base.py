@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from trauma_api.imaging.measure import NoiseRule
+
 
 class EngineError(Exception):
     """An engine failed on this input."""
@@ -100,18 +102,8 @@ class Segmenter(Protocol):
         ...
 
     @property
-    def minimum_component_ml(self) -> float:
-        """Connected regions of less blood than this are noise to the checkpoint."""
-        ...
-
-    @property
-    def component_core_probability(self) -> float:
-        """The probability at which that volume is counted, where it is above the threshold; 0 where it is not."""
-        ...
-
-    @property
-    def minimum_largest_component_ml(self) -> float:
-        """The largest region holds at least this, counted the same way, or all regions are noise."""
+    def noise(self) -> NoiseRule | None:
+        """Which regions are noise to the checkpoint; None where all are blood."""
         ...
 
     def probabilities(

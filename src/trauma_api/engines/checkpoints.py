@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 
 from trauma_api.engines.base import CheckpointError, EngineInfo, Role
 from trauma_api.engines.device import device_memory_bytes
+from trauma_api.imaging.measure import NoiseRule
 
 METADATA_FILE = "trauma.json"
 FETCH_AGAIN = "fetch it again, or install trauma-api again if it is a shipped one"
@@ -67,12 +68,10 @@ class SegmenterInput(_Strict):
 class Metadata(_Strict):
     """The file ``trauma.json`` beside the weights.
 
-    ``calibration`` belongs to triage. ``input``, ``threshold``, ``minimum_component_ml`` (connected regions of less
-    blood are taken for noise), ``component_core_probability`` (at which that blood is counted, where it is above the
-    threshold) and ``minimum_largest_component_ml`` (where no region holds so much, all are) belong to the segmenter.
-    ``slice_budget``, where a reader needs another number of slices than device memory suggests, belongs to the reader.
-    ``trained_on`` is "untrained" for weights at their random start. ``sha256`` is that of the weights
-    (`weights_sha256`), and is checked; ``metrics`` are what the model card says was measured.
+    ``calibration`` belongs to triage; ``input``, ``threshold`` and ``noise`` belong to the segmenter. ``slice_budget``,
+    where a reader needs another number of slices than device memory suggests, belongs to the reader. ``trained_on`` is
+    "untrained" for weights at their random start. ``sha256`` is that of the weights (`weights_sha256`), and is checked;
+    ``metrics`` are what the model card says was measured.
     """
 
     format_version: Literal[1] = 1
@@ -82,9 +81,7 @@ class Metadata(_Strict):
     calibration: Calibration | None = None
     input: SegmenterInput | None = None
     threshold: float | None = Field(default=None, gt=0, lt=1)
-    minimum_component_ml: float = Field(default=0.0, ge=0)
-    component_core_probability: float = Field(default=0.0, ge=0, lt=1)
-    minimum_largest_component_ml: float = Field(default=0.0, ge=0)
+    noise: NoiseRule | None = None
     slice_budget: int | None = Field(default=None, ge=1, le=85)
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     metrics: dict[str, float] = Field(default_factory=dict)

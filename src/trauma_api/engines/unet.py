@@ -26,6 +26,7 @@ from trauma_api.engines.device import (
     side_by_side,
 )
 from trauma_api.imaging.body import trunk_box
+from trauma_api.imaging.measure import NoiseRule
 
 ENCODER_STRIDE = 32
 """Rows and columns that go into the network are multiples of this: five halvings in the encoder."""
@@ -91,16 +92,11 @@ class UNetSegmenter:
         *,
         seen: SegmenterInput,
         threshold: float,
-        minimum_component_ml: float = 0.0,
-        component_core_probability: float = 0.0,
-        minimum_largest_component_ml: float = 0.0,
+        noise: NoiseRule | None = None,
         batch_size: int,
     ) -> None:
         self._model, self._info, self._seen = model, info, seen
-        self._threshold, self._batch_size = threshold, batch_size
-        self._minimum_component_ml = minimum_component_ml
-        self._component_core_probability = component_core_probability
-        self._minimum_largest_component_ml = minimum_largest_component_ml
+        self._threshold, self._noise, self._batch_size = threshold, noise, batch_size
         self._weight = next(model.parameters())
         self._boxes: list[tuple[weakref.ref[NDArray[Any]], tuple[slice, slice]]] = []
         self._half_on_cpu = info.device == "cpu" and info.dtype == "bfloat16"
@@ -128,9 +124,7 @@ class UNetSegmenter:
             info,
             seen=seen,
             threshold=threshold,
-            minimum_component_ml=found.metadata.minimum_component_ml,
-            component_core_probability=found.metadata.component_core_probability,
-            minimum_largest_component_ml=found.metadata.minimum_largest_component_ml,
+            noise=found.metadata.noise,
             batch_size=batch_size,
         )
 
@@ -150,19 +144,9 @@ class UNetSegmenter:
         return self._threshold
 
     @property
-    def minimum_component_ml(self) -> float:
-        """Connected regions of less blood than this are noise to the checkpoint."""
-        return self._minimum_component_ml
-
-    @property
-    def component_core_probability(self) -> float:
-        """The probability at which that volume is counted, where it is above the threshold; 0 where it is not."""
-        return self._component_core_probability
-
-    @property
-    def minimum_largest_component_ml(self) -> float:
-        """The largest region holds at least this, counted the same way, or all regions are noise."""
-        return self._minimum_largest_component_ml
+    def noise(self) -> NoiseRule | None:
+        """Which regions are noise to the checkpoint; None where all are blood."""
+        return self._noise
 
     def probabilities(
         self,

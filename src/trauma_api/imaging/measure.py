@@ -53,25 +53,40 @@ def marked_ml(probability_zyx: NDArray[np.uint8], voxel_ml_per_slice: NDArray[np
     return float(np.dot(voxels, voxel_ml_per_slice))
 
 
-def without_small_components(
+@dataclass(frozen=True)
+class NoiseRule:
+    """Which connected regions of a mask are noise.
+
+    A region is blood when it holds ``smallest_ml`` at ``core_probability`` (at the mask's threshold where that is
+    higher), in a mask of which one region holds ``largest_ml`` at it: small regions are likelier to be blood beside a
+    large one than alone. Raises ValueError for what is negative, or a probability above 1.
+    """
+
+    core_probability: float
+    smallest_ml: float
+    largest_ml: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.core_probability <= 1 or self.smallest_ml < 0 or self.largest_ml < 0:
+            raise ValueError("a rule on noise has a probability from 0 to 1, and volumes that are not negative")
+
+
+def without_noise(
     probability_zyx: NDArray[np.uint8],
     voxel_ml_per_slice: NDArray[np.float64],
+    rule: NoiseRule,
     *,
-    core_threshold: float,
+    threshold: float,
     low_threshold: float,
-    minimum_ml: float,
-    minimum_largest_ml: float = 0.0,
 ) -> NDArray[np.uint8]:
-    """The probabilities, 0 in each connected region of too little blood; uint8 of the same shape.
+    """The probabilities, 0 in each connected region that the rule calls noise; uint8 of the same shape.
 
-    A region is connected across faces, edges and corners at ``low_threshold``, so that its halo goes with it. It is too
-    small when what it holds at ``core_threshold`` is less than ``minimum_ml``. Where no region holds
-    ``minimum_largest_ml``, all are too small: small regions are likelier to be blood beside a large one than alone.
+    A region is connected across faces, edges and corners at ``low_threshold``, so that its halo goes with it.
     ``voxel_ml_per_slice`` is what the function of that name gives. Raises ValueError unless 0 < low_threshold <=
-    core_threshold <= 1.
+    threshold <= 1.
     """
-    if low_threshold > core_threshold:
-        raise ValueError("the low threshold is not above the core's")
+    if low_threshold > threshold:
+        raise ValueError("the low threshold is not above the threshold")
     result = probability_zyx.copy()
     marked = blood_mask(probability_zyx, low_threshold)
     if not marked.any():
@@ -79,10 +94,10 @@ def without_small_components(
     # only where anything is marked, as finding regions takes far longer than looking for that
     box = tuple(_reach(np.asarray(marked.any(axis=others))) for others in ((1, 2), (0, 2), (0, 1)))
     regions, count = ndimage.label(marked[box], structure=np.ones((3, 3, 3), bool))
-    volume_ml = np.zeros(count + 1)
+    core_ml, core = np.zeros(count + 1), max(threshold, rule.core_probability)
     for plane, probability, voxel_ml in zip(regions, result[box], voxel_ml_per_slice[box[0]], strict=True):
-        volume_ml += np.bincount(plane[blood_mask(probability, core_threshold)], minlength=count + 1) * voxel_ml
-    kept = (volume_ml >= minimum_ml) & (volume_ml[1:].max() >= minimum_largest_ml)
+        core_ml += np.bincount(plane[blood_mask(probability, core)], minlength=count + 1) * voxel_ml
+    kept = (core_ml >= rule.smallest_ml) & (core_ml[1:].max() >= rule.largest_ml)
     kept[0] = True
     result[box][~kept[regions]] = 0
     return result

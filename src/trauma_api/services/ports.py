@@ -29,6 +29,7 @@ from trauma_api.engines.base import (
     TriageScores,
 )
 from trauma_api.errors import InputError, TraumaAPIError, UnavailableError
+from trauma_api.imaging.measure import NoiseRule
 from trauma_api.imaging.volume import HUArray, ImageStack
 from trauma_api.imaging.windowing import trunk_slice
 from trauma_api.log import get_logger
@@ -103,13 +104,7 @@ class SegmentationPort(Protocol):
     def threshold(self) -> float: ...
 
     @property
-    def minimum_component_ml(self) -> float: ...
-
-    @property
-    def component_core_probability(self) -> float: ...
-
-    @property
-    def minimum_largest_component_ml(self) -> float: ...
+    def noise(self) -> NoiseRule | None: ...
 
     async def segment(
         self,
@@ -207,19 +202,9 @@ class LocalSegmentation:
         return self._engine.threshold
 
     @property
-    def minimum_component_ml(self) -> float:
-        """Connected regions of less blood than this are noise to the checkpoint."""
-        return self._engine.minimum_component_ml
-
-    @property
-    def component_core_probability(self) -> float:
-        """The probability at which that volume is counted, where it is above the threshold; 0 where it is not."""
-        return self._engine.component_core_probability
-
-    @property
-    def minimum_largest_component_ml(self) -> float:
-        """The largest region holds at least this, counted the same way, or all regions are noise."""
-        return self._engine.minimum_largest_component_ml
+    def noise(self) -> NoiseRule | None:
+        """Which regions are noise to the checkpoint; None where all are blood."""
+        return self._engine.noise
 
     async def segment(
         self,

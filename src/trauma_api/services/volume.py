@@ -12,10 +12,11 @@ from trauma_api.errors import InputError
 from trauma_api.guidelines.risk import RISK_CONVENTION, risk_level
 from trauma_api.imaging.measure import (
     HemorrhageMeasure,
+    NoiseRule,
     marked_ml,
     measure_hemorrhage,
     voxel_ml_per_slice,
-    without_small_components,
+    without_noise,
 )
 from trauma_api.imaging.volume import CTVolume, ImageStack
 from trauma_api.imaging.windowing import picture_hu
@@ -120,8 +121,9 @@ class VolumeService:
         )
         probability = _among_all(await self._port.segment(voxels[wanted], spacing, on_progress), wanted, len(voxels))
         left_out_ml = 0.0
-        if max(self._port.minimum_component_ml, self._port.minimum_largest_component_ml) > 0:
-            probability, left_out_ml = await anyio.to_thread.run_sync(self._cleaned, stack, spacing, probability)
+        if self._port.noise is not None:
+            clean = partial(self._cleaned, stack, spacing, probability, self._port.noise)
+            probability, left_out_ml = await anyio.to_thread.run_sync(clean)
         record = MaskRecord(
             checkpoint_sha256=self._port.info.sha256, threshold=threshold, left_out_ml=round(left_out_ml, 3)
         )
@@ -129,20 +131,15 @@ class VolumeService:
         return StoredMask(record, probability)
 
     def _cleaned(
-        self, stack: ImageStack, spacing: tuple[float, float, float], probability: NDArray[np.uint8]
+        self, stack: ImageStack, spacing: tuple[float, float, float], probability: NDArray[np.uint8], noise: NoiseRule
     ) -> tuple[NDArray[np.uint8], float]:
         """Without the regions that the checkpoint calls noise, so that picture, slices and total agree; their mL."""
         thickness = stack.slice_thickness_mm if isinstance(stack, CTVolume) else None
         voxel_ml = voxel_ml_per_slice(len(probability), spacing, thickness)
-        cleaned = without_small_components(
-            probability,
-            voxel_ml,
-            core_threshold=max(self._port.threshold, self._port.component_core_probability),
-            low_threshold=self._port.threshold * (1 - INTERVAL_SHARE),
-            minimum_ml=self._port.minimum_component_ml,
-            minimum_largest_ml=self._port.minimum_largest_component_ml,
-        )
-        before, after = (marked_ml(mask, voxel_ml, self._port.threshold) for mask in (probability, cleaned))
+        threshold = self._port.threshold
+        low = threshold * (1 - INTERVAL_SHARE)
+        cleaned = without_noise(probability, voxel_ml, noise, threshold=threshold, low_threshold=low)
+        before, after = (marked_ml(mask, voxel_ml, threshold) for mask in (probability, cleaned))
         return cleaned, before - after
 
     def _result(
