@@ -88,9 +88,11 @@ async def _run(
     engines: Engines, storage: StudyStorage, study: StoredStudy
 ) -> tuple[TriageResult, AnalysisResult, VolumeResult]:
     gate = ComputeGate(permits=2, queue_limit=4)
+    budget = engines.reader.info.slice_budget
+    assert budget is not None
     try:
         triage = await TriageService(
-            LocalTriage(engines.triage, gate), candidates=tuple(TRIAGE_STATEMENTS), threshold=0.25, slice_budget=10
+            LocalTriage(engines.triage, gate), candidates=tuple(TRIAGE_STATEMENTS), threshold=0.25, slice_budget=budget
         ).run(study)
         analysis = await AnalysisService(LocalGeneration(engines.reader, gate)).run(study, triage.selected_slices)
         volume = await VolumeService(LocalSegmentation(engines.segmenter, gate), storage).run(study)
