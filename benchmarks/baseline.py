@@ -39,7 +39,7 @@ from trauma_api.engines.gemma import GemmaReader, ignore_text
 from trauma_api.engines.gemma_loading import load_processor
 from trauma_api.engines.siglip import suspicion_from_logits
 from trauma_api.engines.unet import ENCODER_STRIDE, segmenter_input
-from trauma_api.imaging.measure import marked_ml, voxel_ml_per_slice, without_noise
+from trauma_api.imaging.measure import voxel_ml_per_slice, without_noise
 from trauma_api.imaging.volume import CTVolume, HUArray, ImageStack
 from trauma_api.imaging.windowing import model_rgb
 from trauma_api.schemas.analysis import Findings
@@ -239,12 +239,11 @@ async def _volume(segmentation: PlainSegmentation, place: StudyPlace, stack: Ima
         raise ValueError("the baseline segments CT volumes with a spacing")
     voxel_ml = voxel_ml_per_slice(stack.slice_count, spacing, stack.slice_thickness_mm)
     threshold, noise = segmentation.threshold, segmentation.noise
-    marked = probability = await segmentation.segment(stack.voxels_zyx_hu, spacing)
+    probability, left_out_ml = await segmentation.segment(stack.voxels_zyx_hu, spacing), 0.0
     if noise is not None:
         low = threshold * (1 - INTERVAL_SHARE)
-        probability = without_noise(marked, voxel_ml, noise, threshold=threshold, low_threshold=low)
-    before, after = (marked_ml(mask, voxel_ml, threshold) for mask in (marked, probability))
-    record = MaskRecord(checkpoint_sha256=segmentation.info.sha256, threshold=threshold, left_out_ml=before - after)
+        probability, left_out_ml = without_noise(probability, voxel_ml, noise, threshold=threshold, low_threshold=low)
+    record = MaskRecord(checkpoint_sha256=segmentation.info.sha256, threshold=threshold, left_out_ml=left_out_ml)
     place.storage.save_mask(place.study_id, record, probability)
     return await VolumeService(segmentation, place.storage).run(place.open())
 

@@ -7,9 +7,8 @@
 The first prints a table and where false blood lies; the second puts into trauma.json a threshold, and how much blood a
 region, and the largest one, must hold at which probability. The phantoms have seeds from 90000, which neither training
 nor the evaluation sees, and are drawn at full size: what is chosen on the network's pixels does not hold on a
-scanner's. The network runs through `UNetSegmenter`, as in the service, and regions are left out as
-`without_noise` does it. Probabilities are kept by the digest of the weights, so that a second look costs
-little.
+scanner's. The network runs through `UNetSegmenter`, as in the service, and regions are left out as `without_noise` does
+it. Probabilities are kept by the digest of the weights, so that a second look costs little.
 """
 
 import argparse
@@ -25,10 +24,11 @@ from scipy import ndimage
 from trauma_api.engines.checkpoints import METADATA_FILE, Metadata
 from trauma_api.engines.unet import UNetSegmenter
 from trauma_api.evaluation.metrics import icc_2_1
-from trauma_api.imaging.measure import blood_mask
+from trauma_api.imaging.measure import NoiseRule, blood_mask
 from trauma_api.phantom.draw import Phantom, draw_phantom
 from trauma_api.phantom.labels import BLOOD_LABELS, Label
 from trauma_api.services.volume import INTERVAL_SHARE
+from write_untrained_checkpoints import write_metadata
 
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5)
 CORES = (0.0, 0.9, 0.97, 0.99)
@@ -49,10 +49,9 @@ class Looked(NamedTuple):
     true_ml: NDArray[np.float64]
     core_ml: NDArray[np.float64]
 
-    def kept(self, core: float, smallest_ml: float, largest_ml: float) -> tuple[float, float]:
-        """Found and true mL without regions of a small core; none where no core is as large as ``largest_ml``."""
-        core_ml = self.core_ml[CORES.index(core)]
-        kept = (core_ml >= smallest_ml) & (core_ml.max() >= largest_ml)
+    def kept(self, rule: NoiseRule) -> tuple[float, float]:
+        """Found and true mL without the regions that the rule calls noise."""
+        kept = rule.keeps(self.core_ml[CORES.index(rule.core_probability)])
         return float(self.found_ml[kept].sum()), float(self.true_ml[kept].sum())
 
 
@@ -83,9 +82,9 @@ def look(probability: NDArray[np.uint8], truth: NDArray[np.bool_], voxel_ml: flo
     return Looked(float(truth.sum()) * voxel_ml, by_region(found), by_region(found & truth), cores)
 
 
-def row(looked: list[Looked], core: float, smallest_ml: float, largest_ml: float) -> str:
-    """What the phantoms give with the regions that `Looked.kept` keeps."""
-    pairs = [(one.truth_ml, *one.kept(core, smallest_ml, largest_ml)) for one in looked]
+def row(looked: list[Looked], rule: NoiseRule) -> str:
+    """What the phantoms give with the regions that the rule keeps."""
+    pairs = [(one.truth_ml, *one.kept(rule)) for one in looked]
     truth, found, right = np.array(pairs, np.float64).T
     bleeding, clean = truth >= MEASURED_FROM_ML, truth == 0
     dice = 2 * right[bleeding] / (truth + found)[bleeding]
@@ -124,23 +123,17 @@ def measure(segmenter: UNetSegmenter, seeds: range, keep: Path) -> None:
         f"  <= {CLEAN_UP_TO_ML:.0f} mL"
     )
     for (threshold, ones), core, smallest_ml, largest_ml in product(looked.items(), CORES, SMALLEST_ML, LARGEST_ML):
-        found = row(ones, core, smallest_ml, largest_ml)
+        found = row(ones, NoiseRule(core, smallest_ml, largest_ml))
         print(f"{threshold:9.2f} {core:4.2f} {smallest_ml:8.2f} {largest_ml:7.1f} {found}")
     print(f"false mL a phantom at {segmenter.threshold}:")
     for label in sorted(Label, key=lambda label: -false_ml[label])[:12]:
         print(f"  {label.name.lower():16} {false_ml[label]:6.2f}")
 
 
-def write(folder: Path, threshold: float, core: float, smallest_ml: float, largest_ml: float) -> None:
+def write(folder: Path, threshold: float, rule: NoiseRule) -> None:
     """Put the choice into trauma.json."""
-    file = folder / METADATA_FILE
-    metadata = Metadata.model_validate_json(file.read_bytes())
-    chosen = {
-        **metadata.model_dump(),
-        "threshold": threshold,
-        "noise": {"core_probability": core, "smallest_ml": smallest_ml, "largest_ml": largest_ml},
-    }
-    file.write_text(Metadata.model_validate(chosen).model_dump_json(indent=2, exclude_none=True) + "\n")
+    metadata = Metadata.model_validate_json((folder / METADATA_FILE).read_bytes())
+    write_metadata(folder, Metadata.model_validate({**metadata.model_dump(), "threshold": threshold, "noise": rule}))
 
 
 def main() -> None:
@@ -152,7 +145,8 @@ def main() -> None:
     parser.add_argument("--write", type=float, nargs=4, metavar=("THRESHOLD", "CORE", "SMALLEST_ML", "LARGEST_ML"))
     arguments = parser.parse_args()
     if arguments.write:
-        write(arguments.checkpoint, *arguments.write)
+        threshold, *rule = arguments.write
+        write(arguments.checkpoint, threshold, NoiseRule(*rule))
         return
     torch.set_num_threads(1)
     segmenter = UNetSegmenter.load(str(arguments.checkpoint), device="cpu")

@@ -82,7 +82,7 @@ class TestNoise:
     ) -> NDArray[np.uint8]:
         voxel_ml = voxel_ml_per_slice(len(probability), (5.0, 2.0, 1.0))
         rule = NoiseRule(core_probability=0.0, smallest_ml=minimum_ml, largest_ml=minimum_largest_ml)
-        return without_noise(probability, voxel_ml, rule, threshold=0.5, low_threshold=0.3)
+        return without_noise(probability, voxel_ml, rule, threshold=0.5, low_threshold=0.3).probability_zyx
 
     def test_a_small_region_goes_with_its_halo_and_a_large_one_stays(self) -> None:
         probability = np.zeros((3, 20, 20), dtype=np.uint8)

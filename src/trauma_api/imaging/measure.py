@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,12 +48,6 @@ def voxel_ml_per_slice(
     return np.asarray(thickness * (row_mm * column_mm / _MM3_PER_ML), dtype=np.float64)
 
 
-def marked_ml(probability_zyx: NDArray[np.uint8], voxel_ml_per_slice: NDArray[np.float64], threshold: float) -> float:
-    """The millilitres of a probability map, uint8 (slices, rows, columns), at a threshold, by `blood_mask`."""
-    voxels = [np.count_nonzero(blood_mask(plane, threshold)) for plane in probability_zyx]
-    return float(np.dot(voxels, voxel_ml_per_slice))
-
-
 @dataclass(frozen=True)
 class NoiseRule:
     """Which connected regions of a mask are noise.
@@ -70,6 +65,18 @@ class NoiseRule:
         if not 0 <= self.core_probability <= 1 or self.smallest_ml < 0 or self.largest_ml < 0:
             raise ValueError("a rule on noise has a probability from 0 to 1, and volumes that are not negative")
 
+    def keeps(self, core_ml: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which regions of a mask are blood, of what each holds at the core probability in millilitres."""
+        enough = float(core_ml.max(initial=0.0)) >= self.largest_ml
+        return (core_ml >= self.smallest_ml) & enough
+
+
+class Cleaned(NamedTuple):
+    """A probability map without noise, and the millilitres that were taken out of it."""
+
+    probability_zyx: NDArray[np.uint8]
+    left_out_ml: float
+
 
 def without_noise(
     probability_zyx: NDArray[np.uint8],
@@ -78,29 +85,31 @@ def without_noise(
     *,
     threshold: float,
     low_threshold: float,
-) -> NDArray[np.uint8]:
+) -> Cleaned:
     """The probabilities, 0 in each connected region that the rule calls noise; uint8 of the same shape.
 
-    A region is connected across faces, edges and corners at ``low_threshold``, so that its halo goes with it.
-    ``voxel_ml_per_slice`` is what the function of that name gives. Raises ValueError unless 0 < low_threshold <=
-    threshold <= 1.
+    A region is connected across faces, edges and corners at ``low_threshold``, so that its halo goes with it. What is
+    left out is counted at ``threshold``. ``voxel_ml_per_slice`` is what the function of that name gives. Raises
+    ValueError unless 0 < low_threshold <= threshold <= 1.
     """
     if low_threshold > threshold:
         raise ValueError("the low threshold is not above the threshold")
     result = probability_zyx.copy()
     marked = blood_mask(probability_zyx, low_threshold)
     if not marked.any():
-        return result
+        return Cleaned(result, 0.0)
     # only where anything is marked, as finding regions takes far longer than looking for that
     box = tuple(_reach(np.asarray(marked.any(axis=others))) for others in ((1, 2), (0, 2), (0, 1)))
     regions, count = ndimage.label(marked[box], structure=np.ones((3, 3, 3), bool))
     core_ml, core = np.zeros(count + 1), max(threshold, rule.core_probability)
     for plane, probability, voxel_ml in zip(regions, result[box], voxel_ml_per_slice[box[0]], strict=True):
         core_ml += np.bincount(plane[blood_mask(probability, core)], minlength=count + 1) * voxel_ml
-    kept = (core_ml >= rule.smallest_ml) & (core_ml[1:].max() >= rule.largest_ml)
-    kept[0] = True
-    result[box][~kept[regions]] = 0
-    return result
+    noise, left_out_ml = ~rule.keeps(core_ml), 0.0
+    noise[0] = False
+    for plane, probability, voxel_ml in zip(regions, result[box], voxel_ml_per_slice[box[0]], strict=True):
+        left_out_ml += float(np.count_nonzero(blood_mask(probability, threshold) & noise[plane]) * voxel_ml)
+        probability[noise[plane]] = 0
+    return Cleaned(result, left_out_ml)
 
 
 def _reach(holds: NDArray[np.bool_]) -> slice:

@@ -9,6 +9,7 @@ from trauma_api.services.briefings import BriefingService
 from trauma_api.services.facts import format_ml, slice_with_most_blood
 from trauma_api.services.report_document import KeySlice
 from trauma_api.services.report_text import markdown, plain_text
+from trauma_api.services.slice_selection import first_apart
 from trauma_api.services.studies import StudyService
 
 KEY_SLICES = 4
@@ -78,17 +79,9 @@ def key_slices(briefing: Briefing) -> list[int]:
     read = analysis.result.slice_indices if analysis is not None and analysis.result is not None else []
     most = slice_with_most_blood(volume.result) if volume is not None and volume.result is not None else None
     wanted = [*([] if most is None else [most]), *sorted(read, key=lambda index: -blood.get(index, 0.0))]
-    return sorted([*dict.fromkeys([*_apart(wanted), *wanted])][:KEY_SLICES])
-
-
-def _apart(indices: list[int]) -> list[int]:
-    """Those that are farther from each one taken before than half a fair share of their span."""
-    gap = (max(indices, default=0) - min(indices, default=0)) // (2 * KEY_SLICES)
-    taken: list[int] = []
-    for index in indices:
-        if all(abs(index - other) > gap for other in taken):
-            taken.append(index)
-    return taken
+    gap = (max(wanted, default=0) - min(wanted, default=0)) // (2 * KEY_SLICES)  # half a fair share
+    spread = first_apart(wanted, KEY_SLICES, lambda one, other: abs(one - other) > gap)
+    return sorted([*dict.fromkeys([*spread, *wanted])][:KEY_SLICES])
 
 
 def _blood_by_slice(briefing: Briefing) -> dict[int, float] | None:

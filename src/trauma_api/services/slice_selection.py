@@ -1,6 +1,6 @@
 """Which slices of a study are read together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +29,20 @@ def select_slices(
     that are equally suspicious, to three decimals, the one farthest from those taken goes first.
     """
     candidates = [int(index) for index in np.flatnonzero(suspicion >= threshold)] or [int(np.argmax(suspicion))]
-    taken = [int(np.argmax(suspicion))] if bleeding is not None else []
+    taken: list[int] = []
     if bleeding is not None:
-        count = min(int(BLEEDING_SHARE * budget) + len(taken), budget)
-        taken = _with_bleeding(taken, candidates, bleeding, count, _gap_between(positions_mm))
+        wanted = [int(np.argmax(suspicion)), *sorted(candidates, key=lambda index: -float(bleeding[index]))]
+        taken = first_apart(wanted, min(int(BLEEDING_SHARE * budget) + 1, budget), _gap_between(positions_mm))
     return sorted(_with_suspicious(taken, candidates, np.round(suspicion, 3), min(budget, len(candidates)), budget))
+
+
+def first_apart(wanted: Iterable[int], count: int, apart: Callable[[int, int], bool]) -> list[int]:
+    """At most ``count`` of them, in their order: each that is apart from those before it."""
+    result: list[int] = []
+    for index in wanted:
+        if len(result) < count and all(apart(index, other) for other in result):
+            result.append(index)
+    return result
 
 
 def _gap_between(positions_mm: NDArray[np.floating] | None) -> Callable[[int, int], bool]:
@@ -43,22 +52,6 @@ def _gap_between(positions_mm: NDArray[np.floating] | None) -> Callable[[int, in
         return abs(float(positions_mm[one] - positions_mm[other])) > BLEEDING_GAP_MM
 
     return apart
-
-
-def _with_bleeding(
-    taken: Sequence[int],
-    candidates: Sequence[int],
-    bleeding: NDArray[np.floating],
-    count: int,
-    apart: Callable[[int, int], bool],
-) -> list[int]:
-    result = list(taken)
-    for index in sorted(candidates, key=lambda index: -float(bleeding[index])):
-        if len(result) >= count:
-            break
-        if all(apart(index, other) for other in result):
-            result.append(index)
-    return result
 
 
 def _with_suspicious(

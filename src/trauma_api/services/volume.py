@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from trauma_api.errors import InputError
 from trauma_api.guidelines.risk import RISK_CONVENTION, risk_level
 from trauma_api.imaging.measure import (
+    Cleaned,
     HemorrhageMeasure,
     NoiseRule,
-    marked_ml,
     measure_hemorrhage,
     voxel_ml_per_slice,
     without_noise,
@@ -124,23 +124,19 @@ class VolumeService:
         if self._port.noise is not None:
             clean = partial(self._cleaned, stack, spacing, probability, self._port.noise)
             probability, left_out_ml = await anyio.to_thread.run_sync(clean)
-        record = MaskRecord(
-            checkpoint_sha256=self._port.info.sha256, threshold=threshold, left_out_ml=round(left_out_ml, 3)
-        )
+        record = MaskRecord(checkpoint_sha256=self._port.info.sha256, threshold=threshold, left_out_ml=left_out_ml)
         await anyio.to_thread.run_sync(self._storage.save_mask, study_id, record, probability)
         return StoredMask(record, probability)
 
     def _cleaned(
         self, stack: ImageStack, spacing: tuple[float, float, float], probability: NDArray[np.uint8], noise: NoiseRule
-    ) -> tuple[NDArray[np.uint8], float]:
+    ) -> Cleaned:
         """Without the regions that the checkpoint calls noise, so that picture, slices and total agree; their mL."""
         thickness = stack.slice_thickness_mm if isinstance(stack, CTVolume) else None
         voxel_ml = voxel_ml_per_slice(len(probability), spacing, thickness)
         threshold = self._port.threshold
         low = threshold * (1 - INTERVAL_SHARE)
-        cleaned = without_noise(probability, voxel_ml, noise, threshold=threshold, low_threshold=low)
-        before, after = (marked_ml(mask, voxel_ml, threshold) for mask in (probability, cleaned))
-        return cleaned, before - after
+        return without_noise(probability, voxel_ml, noise, threshold=threshold, low_threshold=low)
 
     def _result(
         self,
