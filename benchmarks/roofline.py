@@ -18,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -25,13 +26,17 @@ from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import SiglipModel
 
 from compute_inputs import Inputs, inputs_in, keep
 from measuring import versions
 from trauma_api.container import Engines, load_engines
-from trauma_api.engines.base import EngineInfo, GenerationRequest, ReaderEngine, Segmenter, TriageEngine
+from trauma_api.engines.base import EngineInfo, GenerationRequest, ReaderEngine, Segmenter, SlicePixels, TriageEngine
+from trauma_api.engines.checkpoints import load_pretrained, open_checkpoint
+from trauma_api.engines.device import limit_threads
 from trauma_api.engines.gemma import GemmaReader
 from trauma_api.engines.graphs import Decoders
+from trauma_api.engines.vision_tower import TorchTower
 from trauma_api.evaluation.run import evenly_spaced
 from trauma_api.imaging.volume import CTVolume, ImageStack
 from trauma_api.imaging.windowing import trunk_slice
@@ -58,7 +63,7 @@ class Stage:
     work: Callable[[], object]
     prepare: Callable[[], object] = lambda: None
     counted_as: "Stage | None" = None
-    """The same work without graphs, of which neither arithmetic nor passes could be seen."""
+    """The same work by torch without graphs, where neither arithmetic nor passes could be seen."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +79,11 @@ def main() -> None:
     arguments = _arguments()
     configure_logging("ERROR")
     with inputs_in(arguments.folder, arguments.slices) as inputs, inputs.root() as root:
-        engines = load_engines(_settings(inputs, arguments))
+        settings = _settings(inputs, arguments)
+        engines = load_engines(settings)
         stack = keep(root, inputs.thin_slices())[0].open().stack
         print("\n".join([_machine(arguments.device), "", *HEAD]), flush=True)
-        measured = stages(engines, stack, arguments.read)
+        measured = stages(engines, stack, arguments.read, settings.triage_source)
         for stage in measured:
             print(row(stage, arguments), flush=True)
         if differ := [stage.what for stage in measured if not same_text(stage)]:
@@ -112,14 +118,14 @@ def _machine(device: str) -> str:
     return f"{name or platform.machine()}, {versions()}."
 
 
-def stages(engines: Engines, stack: ImageStack, read: int) -> list[Stage]:
-    """Triage, segmentation, and the reader's work on ``read`` slices.
+def stages(engines: Engines, stack: ImageStack, read: int, triage_source: str) -> list[Stage]:
+    """Triage, segmentation, and the reader's work on ``read`` slices. ``triage_source`` is triage's checkpoint.
 
     Raises ValueError for all but a CT with spacing.
     """
     if not isinstance(stack, CTVolume) or stack.spacing_zyx_mm is None:
         raise ValueError("what is measured must be a CT with spacing")
-    count, triage, segmenter = stack.slice_count, engines.triage, engines.segmenter
+    count, segmenter = stack.slice_count, engines.segmenter
     slices = [trunk_slice(stack, index) for index in range(count)]
     segment = partial(segmenter.probabilities, stack.voxels_zyx_hu, stack.spacing_zyx_mm, 0, count)
     chosen = evenly_spaced(count, read)
@@ -129,7 +135,7 @@ def stages(engines: Engines, stack: ImageStack, read: int) -> list[Stage]:
     answer = _reading(engines.reader, f"an answer of {TOKENS} tokens at most, slices known", ask([], TOKENS))
     decoding = with_decoders(engines.reader)
     return [
-        Stage(f"triage, {count} slices", triage, _part(triage, "_vision"), partial(triage.score, slices)),
+        _triage(engines.triage, slices, triage_source),
         Stage(f"segmentation, {count} slices", segmenter, _part(segmenter, "_model"), segment),
         _reading(engines.reader, f"{read} new slices, to the first token of an answer", ask([], 1), anew=True),
         read_anew,
@@ -138,6 +144,20 @@ def stages(engines: Engines, stack: ImageStack, read: int) -> list[Stage]:
         replace(_reading(decoding, f"{read_anew.what}, by decoders", form, anew=True), counted_as=read_anew),
         replace(_reading(decoding, f"{answer.what}, by decoders", ask([], TOKENS)), counted_as=answer),
     ]
+
+
+def _triage(engine: TriageEngine, slices: Sequence[SlicePixels], source: str) -> Stage:
+    """On a CPU, where the tower is not torch's, counted as the same tower by torch."""
+    what = f"triage, {len(slices)} slices"
+    tower = _part(engine, "_tower")
+    if isinstance(tower, TorchTower):
+        return Stage(what, engine, _part(tower, "_tower"), partial(engine.score, slices))
+    dtype = getattr(torch, engine.info.dtype)
+    model = load_pretrained(SiglipModel, open_checkpoint(source, "triage"), dtype).vision_model.eval()
+    twin = copy(engine)
+    vars(twin)["_tower"] = TorchTower(model)
+    counted_as = Stage(what, twin, model, partial(twin.score, slices))
+    return Stage(what, engine, model, partial(engine.score, slices), counted_as=counted_as)
 
 
 def with_decoders(reader: ReaderEngine) -> GemmaReader:
@@ -207,6 +227,8 @@ def row(stage: Stage, arguments: argparse.Namespace) -> str:
 def counted(stage: Stage) -> tuple[int, int]:
     """Floating-point operations of the stage's products and convolutions, and how often its model was called."""
     calls: list[object] = []
+    threads = torch.get_num_threads()
+    limit_threads(1)  # the counter sees its own thread only
     handle = stage.model.register_forward_hook(lambda *_: calls.append(None))
     stage.prepare()
     try:
@@ -214,6 +236,7 @@ def counted(stage: Stage) -> tuple[int, int]:
             stage.work()
     finally:
         handle.remove()
+        limit_threads(threads)
     return int(counter.get_total_flops()), len(calls)
 
 

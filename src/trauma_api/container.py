@@ -110,7 +110,9 @@ def _load_engines(settings: Settings) -> Engines:
     token = None if settings.hf_token is None else settings.hf_token.get_secret_value()
     statements = tuple(settings.triage_statements.values())
     return Engines(
-        triage=SiglipTriage.load(settings.triage_source, statements, device=settings.device, token=token),
+        triage=SiglipTriage.load(
+            settings.triage_source, statements, device=settings.device, token=token, int8=settings.triage_int8
+        ),
         reader=GemmaReader.load(
             settings.reader_source,
             device=settings.device,

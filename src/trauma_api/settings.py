@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     reader_cuda_graphs: bool = False
     """The reader writes from a cache of fixed size, each token as the replay of a CUDA graph; needs a CUDA device."""
+    triage_int8: bool = False
+    """Triage multiplies in 8 bits on a CPU; where that changes a checkpoint's scores the service does not start."""
     torch_threads: Annotated[int, Field(ge=1)] | None = None
 
     triage_statements: dict[TriageCandidate, str] = TRIAGE_STATEMENTS

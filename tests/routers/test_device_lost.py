@@ -19,12 +19,12 @@ LOST_AT_THE_FIRST_CT = """
 import sys, torch
 from trauma_api.cli import app
 from trauma_api.engines.siglip import SiglipTriage
-whole = SiglipTriage._logits
+whole = SiglipTriage._embed
 def lost(self, slices):
     if slices[0].ndim == 2:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
     return whole(self, slices)
-SiglipTriage._logits = lost
+SiglipTriage._embed = lost
 app(["serve", "--port", sys.argv[1]])
 """
 """`serve`, which passes its canary, a picture in colours, and then meets what CUDA raises."""

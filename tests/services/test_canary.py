@@ -5,16 +5,18 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from transformers import SiglipModel
 
 from tests.support.engines import ConstantSegmenter, ConstantTriage, FailingReader, ScriptedReader, failure
 from tests.support.waiting import until
 from trauma_api.container import Engines, load_engines
 from trauma_api.engines.base import EngineError, ReaderEngine, Segmenter, SlicePixels, TriageEngine, TriageScores
+from trauma_api.engines.openvino_tower import OpenVinoTower
 from trauma_api.services.canary import Canary, CanaryError
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.model_watch import ModelWatch
 from trauma_api.services.ports import LocalGeneration, LocalSegmentation, LocalTriage
-from trauma_api.settings import Settings
+from trauma_api.settings import PACKAGED_CHECKPOINTS, Settings
 
 
 def canary_of(
@@ -49,15 +51,24 @@ class MoodyTriage(ConstantTriage):
         return super().score(slices)
 
 
+def fill_with_nan(model: torch.nn.Module) -> None:
+    """In place of all weights."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(float("nan"))
+
+
 @pytest.fixture(params=["triage", "reader", "segmenter"])
 def spoilt(request: pytest.FixtureRequest) -> tuple[str, Engines]:
     """The shipped models, one of them with weights that are not finite, and its name."""
     role: str = request.param
     loaded = load_engines(Settings())
-    model = getattr(getattr(loaded, role), {"triage": "_vision"}.get(role, "_model"))
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.fill_(float("nan"))
+    if role == "triage":
+        tower = SiglipModel.from_pretrained(PACKAGED_CHECKPOINTS / "triage", dtype=torch.float32).vision_model
+        fill_with_nan(tower)
+        vars(loaded.triage)["_tower"] = OpenVinoTower(tower, "float32", one_core=True)
+    else:
+        fill_with_nan(getattr(loaded, role)._model)
     return role, loaded
 
 

@@ -17,15 +17,15 @@ from trauma_api.engines.device import (
     Device,
     choose_device,
     choose_dtype,
-    choose_vision_dtype,
-    dtype_name,
     on_device,
     parts_for_cores,
     side_by_side,
 )
+from trauma_api.engines.int8_check import check_slices, require_same_scores
+from trauma_api.engines.vision_tower import VisionTower, is_small, open_tower
 from trauma_api.imaging.windowing import padded_to_square
 
-_TILE_ON_DEVICE, _TILE_ON_CPU, _SMALL_TOWER = 32, 16, 50_000_000
+_TILE_ON_DEVICE, _TILE_ON_CPU = 32, 16
 
 
 def suspicion_from_logits(logits: NDArray[np.float32], scale: float, offset: float) -> NDArray[np.float32]:
@@ -46,21 +46,14 @@ class SiglipTriage:
     """
 
     def __init__(
-        self,
-        model: Any,
-        processor: Any,
-        statements: tuple[str, ...],
-        info: EngineInfo,
-        *,
-        calibration: Calibration,
-        batch_size: int,
-    ) -> None:
+        self, model: Any, processor: Any, statements: tuple[str, ...], info: EngineInfo, *, calibration: Calibration,
+        tower: VisionTower, batch_size: int,
+    ) -> None:  # fmt: skip
         """``statements`` name the injuries, and last the normal slice. Raises ValueError for fewer than two."""
         if len(statements) < 2:
             raise ValueError("triage needs at least one statement of an injury and the normal one")
         self._info, self._calibration, self._batch_size = info, calibration, batch_size
-        self._images = processor.image_processor
-        self._vision = model.vision_model
+        self._images, self._tower = processor.image_processor, tower
         self._scale, self._bias = model.logit_scale.float().exp().item(), model.logit_bias.float().item()
         self._statements = _embed_statements(model, processor.tokenizer, statements)
 
@@ -74,19 +67,32 @@ class SiglipTriage:
         token: str | None = None,
         cache_dir: Path | None = None,
         batch_size: int | None = None,
+        int8: bool = False,
     ) -> "SiglipTriage":
-        """Load a local folder or hub id; ``batch_size`` None goes by device and model. Raises CheckpointError."""
+        """Load a local folder or hub id; ``batch_size`` None goes by device and model.
+
+        ``int8`` multiplies in 8 bits, on a CPU, where the checkpoint keeps its scores so; looking takes seconds for
+        each of eight slices of a large tower. Raises CheckpointError.
+        """
         found = open_checkpoint(checkpoint, "triage", token=token, cache_dir=cache_dir)
         place = choose_device(device)
         model, processor = _load_model(found, place)
         calibration = found.metadata.calibration
         if calibration is None:
             raise CheckpointError(f"The metadata of {checkpoint} states no calibration; add it to trauma.json.")
-        # the statements are embedded once, in the model's own precision; only the tower is asked again and again
-        model.vision_model.to(choose_vision_dtype(place))
-        info = found.engine_info(place, dtype_name(model.vision_model.dtype))
         batch_size = batch_size or _batch_size(model.vision_model, place)
-        return cls(model, processor, statements, info, calibration=calibration, batch_size=batch_size)
+
+        def with_tower(*, int8: bool) -> "SiglipTriage":
+            tower = loading(found.name, lambda: open_tower(model.vision_model, place, int8=int8))
+            info = found.engine_info(place, tower.precision)
+            return cls(model, processor, statements, info, calibration=calibration, tower=tower, batch_size=batch_size)
+
+        exact = with_tower(int8=False)
+        if not int8:
+            return exact
+        reduced = with_tower(int8=True)
+        require_same_scores(checkpoint, exact, reduced, check_slices())
+        return reduced
 
     @property
     def info(self) -> EngineInfo:
@@ -100,28 +106,35 @@ class SiglipTriage:
 
     def score(self, slices: Sequence[SlicePixels]) -> TriageScores:
         """Score slices, all of them pictures or all of them CT slices of one shape. Raises EngineError."""
-        batches = [np.empty((0, len(self._statements)), np.float32)]
+        return self.scores_of(self.embed(slices))
+
+    def embed(self, slices: Sequence[SlicePixels]) -> NDArray[np.float32]:
+        """Embeddings of slices as `score` takes them, float32 (slices, width), of length 1. Raises EngineError."""
+        batches = [np.empty((0, self._statements.shape[1]), np.float32)]
         for first in range(0, len(slices), self._batch_size):
-            parts = parts_for_cores(first, min(first + self._batch_size, len(slices)), self._vision.device)
-            batches += side_by_side([partial(on_device, partial(self._logits, slices[a:b])) for a, b in parts])
-        logits = np.concatenate(batches)
+            parts = parts_for_cores(first, min(first + self._batch_size, len(slices)), self._tower.device)
+            batches += side_by_side([partial(on_device, partial(self._embed, slices[a:b])) for a, b in parts])
+        return np.concatenate(batches)
+
+    def scores_of(self, embeddings: NDArray[np.float32]) -> TriageScores:
+        """Scores of slices by their embeddings, (slices, width). Raises EngineError where they are not finite."""
+        logits: NDArray[np.float32] = embeddings @ self._statements.T * self._scale + self._bias
         if not np.isfinite(logits).all():
             raise EngineError("The triage model's output is not finite: its precision does not hold its activations.")
         suspicion = suspicion_from_logits(logits, self._calibration.scale, self._calibration.offset)
         return TriageScores(logits=logits, suspicion=suspicion)
 
     @torch.inference_mode()
-    def _logits(self, slices: Sequence[SlicePixels]) -> NDArray[np.float32]:
+    def _embed(self, slices: Sequence[SlicePixels]) -> NDArray[np.float32]:
         # resized where the tower is: an accelerator takes bytes and is quicker at it
-        pixels = self._images(images=self._squares(slices), return_tensors="pt", device=self._vision.device)
-        pooled = self._vision(pixel_values=pixels["pixel_values"].to(self._vision.dtype)).pooler_output
-        cosines = torch.nn.functional.normalize(pooled.float(), dim=-1) @ self._statements.T
-        logits: NDArray[np.float32] = (cosines * self._scale + self._bias).cpu().numpy()
-        return logits
+        place = self._tower.device
+        pixels = self._images(images=self._squares(slices), return_tensors="pt", device=place)["pixel_values"]
+        embeddings: NDArray[np.float32] = torch.nn.functional.normalize(self._tower.embed(pixels), dim=-1).cpu().numpy()
+        return embeddings
 
     def _squares(self, slices: Sequence[SlicePixels]) -> list[NDArray[np.uint8]] | torch.Tensor:
         if slices[0].ndim == 2:
-            return windowed_squares(np.stack(slices), self._vision.device)
+            return windowed_squares(np.stack(slices), self._tower.device)
         return [padded_to_square(np.asarray(picture, np.uint8)) for picture in slices]
 
 
@@ -129,8 +142,7 @@ def _batch_size(tower: Any, place: torch.device) -> int:
     """Slices of a tile: many on an accelerator, on a CPU no more than keep others waiting for about a second."""
     if place.type != "cpu":
         return _TILE_ON_DEVICE
-    small = sum(weight.numel() for weight in tower.parameters()) < _SMALL_TOWER
-    return _TILE_ON_CPU if small else 1
+    return _TILE_ON_CPU if is_small(tower) else 1
 
 
 def _load_model(found: Checkpoint, place: torch.device) -> tuple[Any, Any]:
@@ -140,7 +152,7 @@ def _load_model(found: Checkpoint, place: torch.device) -> tuple[Any, Any]:
 
 
 @torch.inference_mode()
-def _embed_statements(model: Any, tokenizer: Any, statements: tuple[str, ...]) -> torch.Tensor:
+def _embed_statements(model: Any, tokenizer: Any, statements: tuple[str, ...]) -> NDArray[np.float32]:
     """Normalised, float32 (statements, width). The model reads the last position, so padding is to the full length
     and, as in its training, not masked."""
     tokens = tokenizer(
@@ -151,4 +163,5 @@ def _embed_statements(model: Any, tokenizer: Any, statements: tuple[str, ...]) -
         return_tensors="pt",
     )
     pooled = model.text_model(input_ids=tokens["input_ids"].to(model.device)).pooler_output
-    return torch.nn.functional.normalize(pooled.float(), dim=-1)
+    embeddings: NDArray[np.float32] = torch.nn.functional.normalize(pooled.float(), dim=-1).cpu().numpy()
+    return embeddings
