@@ -193,13 +193,12 @@ async def four_briefings_and_twenty_questions(inputs: Inputs, repeats: int) -> R
     the time to its first token over what the same question of the same conversation takes when nothing else runs.
     """
     pairs = [(await _run_load(inputs, together=False), await _run_load(inputs, together=True)) for _ in range(repeats)]
-    wait_s = max(
-        loaded_s - alone_s
-        for alone, together in pairs
-        for alone_s, loaded_s in zip(alone.first_token_s, together.first_token_s, strict=True)
+    # a question may wait for a tile of the run that it is in, where cores are shared and tiles take longer than alone
+    wait_s, tile_s = max(
+        ((_wait_s(*pair), pair[1].longest_tile_s) for pair in pairs), key=lambda item: item[0] - item[1]
     )
     begun_s = max(seconds for _, together in pairs for seconds in together.begun_s)
-    allowed_s = statistics.median(alone.longest_tile_s for alone, _ in pairs)
+    alone_s = statistics.median(alone.longest_tile_s for alone, _ in pairs)
     same = all(alone.answers == together.answers for alone, together in pairs)
     meanwhile = min(together.asked_meanwhile for _, together in pairs)
     return Row(
@@ -208,11 +207,17 @@ async def four_briefings_and_twenty_questions(inputs: Inputs, repeats: int) -> R
         baseline_s=statistics.median(alone.seconds for alone, _ in pairs),
         service_s=statistics.median(together.seconds for _, together in pairs),
         goal=1.0,
-        agreement=f"longest wait {wait_s:.2f} s, allowed {allowed_s:.2f} s (a tile), and until the "
-        f"reader began {begun_s:.2f} s; {meanwhile} of {len(QUESTIONS)} asked while briefings ran; "
+        agreement=f"longest wait {wait_s:.2f} s, a tile {tile_s:.2f} s in the same run and {alone_s:.2f} s alone; "
+        f"{begun_s:.2f} s at most until the reader began; {meanwhile} of {len(QUESTIONS)} asked while briefings ran; "
         f"{'same' if same else 'other'} answers",
-        agrees=same and wait_s <= allowed_s,
+        agrees=same and wait_s <= tile_s,
     )
+
+
+def _wait_s(alone: Load, together: Load) -> float:
+    """The longest wait of a question, beyond its own work."""
+    pairs = zip(alone.first_token_s, together.first_token_s, strict=True)
+    return max(loaded_s - alone_s for alone_s, loaded_s in pairs)
 
 
 async def _run_load(inputs: Inputs, *, together: bool) -> Load:
