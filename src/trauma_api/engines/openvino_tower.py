@@ -1,4 +1,4 @@
-"""SigLIP's vision tower by OpenVINO, which takes half of the time that torch takes on a CPU.
+"""SigLIP's vision tower by OpenVINO, which on most CPUs takes two thirds of the time that torch takes.
 
 The tower is written down as OpenVINO's operations instead of being converted: tracing takes seconds at every start, and
 with the operations at hand its weights can be held in 8 bits.
