@@ -18,7 +18,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -36,6 +35,7 @@ from trauma_api.engines.checkpoints import load_pretrained, open_checkpoint
 from trauma_api.engines.device import limit_threads
 from trauma_api.engines.gemma import GemmaReader
 from trauma_api.engines.graphs import Decoders
+from trauma_api.engines.siglip import SiglipTriage
 from trauma_api.engines.vision_tower import TorchTower
 from trauma_api.evaluation.run import evenly_spaced
 from trauma_api.imaging.volume import CTVolume, ImageStack
@@ -147,15 +147,16 @@ def stages(engines: Engines, stack: ImageStack, read: int, triage_source: str) -
 
 
 def _triage(engine: TriageEngine, slices: Sequence[SlicePixels], source: str) -> Stage:
-    """On a CPU, where the tower is not torch's, counted as the same tower by torch."""
+    """On a CPU, where the tower is not torch's, counted as the same tower by torch. Raises TypeError for no SigLIP."""
+    if not isinstance(engine, SiglipTriage):
+        raise TypeError("the triage model is no SigLIP")
     what = f"triage, {len(slices)} slices"
     tower = _part(engine, "_tower")
     if isinstance(tower, TorchTower):
         return Stage(what, engine, _part(tower, "_tower"), partial(engine.score, slices))
-    dtype = getattr(torch, engine.info.dtype)
+    dtype = precision(engine.info, tower.device)
     model = load_pretrained(SiglipModel, open_checkpoint(source, "triage"), dtype).vision_model.eval()
-    twin = copy(engine)
-    vars(twin)["_tower"] = TorchTower(model)
+    twin = engine.with_tower(TorchTower(model))
     counted_as = Stage(what, twin, model, partial(twin.score, slices))
     return Stage(what, engine, model, partial(engine.score, slices), counted_as=counted_as)
 

@@ -13,6 +13,7 @@ import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.support.checkpoints import without_fingerprint
 
 from trauma_api.engines.base import CheckpointError, Role
 from trauma_api.engines.checkpoints import Metadata, open_checkpoint
@@ -44,13 +45,6 @@ def refusal(role: str, name: str) -> str:
     assert text.endswith(".")
     assert "\n" not in text
     return text
-
-
-def without_fingerprint(folder: Path) -> Path:
-    metadata = json.loads((folder / "trauma.json").read_text())
-    del metadata["sha256"]
-    (folder / "trauma.json").write_text(json.dumps(metadata))
-    return folder
 
 
 def write_metadata(folder: Path, **changes: Any) -> None:

@@ -1,19 +1,21 @@
 """Triage in 8 bits: taken where a checkpoint keeps its scores, refused where it does not."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from tests.support.checkpoints import without_fingerprint
+from transformers import SiglipModel
 
 from trauma_api.container import StartError, load_engines
 from trauma_api.engines.base import CheckpointError, SlicePixels, TriageScores
-from trauma_api.engines.checkpoints import METADATA_FILE
 from trauma_api.engines.int8_check import require_same_scores
+from trauma_api.engines.siglip import SiglipTriage, _in_8_bits
 from trauma_api.settings import PACKAGED_CHECKPOINTS, Settings
 
 
@@ -45,10 +47,7 @@ def uneven_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
             weights[name] = weight.copy()
             weights[name][:, 0] = 100 * np.abs(weight).max()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    metadata = json.loads((folder / METADATA_FILE).read_text())
-    del metadata["sha256"]
-    (folder / METADATA_FILE).write_text(json.dumps(metadata))
-    return folder
+    return without_fingerprint(folder)
 
 
 def compare(int8: FixedTriage) -> None:
@@ -63,6 +62,14 @@ def test_the_shipped_checkpoint_keeps_its_scores() -> None:
 def test_a_checkpoint_that_does_not_stops_the_start(uneven_checkpoint: Path) -> None:
     with pytest.raises(StartError, match=r"uneven.*does not keep its scores.*leave TRAUMA_TRIAGE_INT8 off"):
         load_engines(Settings(triage_checkpoint=str(uneven_checkpoint), triage_int8=True))
+
+
+def test_an_accelerator_is_told_which_setting_to_leave_off(untrained_checkpoints: Path) -> None:
+    folder = untrained_checkpoints / "triage"
+    exact = SiglipTriage.load(str(folder), ("torn liver", "normal"), device="cpu")
+    tower = SiglipModel.from_pretrained(folder).vision_model
+    with pytest.raises(CheckpointError, match=r"it is not taken .* on a CPU only; leave TRAUMA_TRIAGE_INT8 off\.$"):
+        _in_8_bits(exact, tower, torch.device("cuda"), "it")
 
 
 def test_embeddings_that_turn_are_refused() -> None:

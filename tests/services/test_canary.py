@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from tests.support.waiting import until
 from trauma_api.container import Engines, load_engines
 from trauma_api.engines.base import EngineError, ReaderEngine, Segmenter, SlicePixels, TriageEngine, TriageScores
 from trauma_api.engines.openvino_tower import OpenVinoTower
+from trauma_api.engines.siglip import SiglipTriage
 from trauma_api.services.canary import Canary, CanaryError
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.model_watch import ModelWatch
@@ -66,7 +68,8 @@ def spoilt(request: pytest.FixtureRequest) -> tuple[str, Engines]:
     if role == "triage":
         tower = SiglipModel.from_pretrained(PACKAGED_CHECKPOINTS / "triage", dtype=torch.float32).vision_model
         fill_with_nan(tower)
-        vars(loaded.triage)["_tower"] = OpenVinoTower(tower, "float32", one_core=True)
+        assert isinstance(loaded.triage, SiglipTriage)
+        loaded = replace(loaded, triage=loaded.triage.with_tower(OpenVinoTower(tower, "float32", one_core=True)))
     else:
         fill_with_nan(getattr(loaded, role)._model)
     return role, loaded

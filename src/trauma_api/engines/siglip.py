@@ -1,6 +1,8 @@
 """Triage: SigLIP compares each slice with statements of what it may show."""
 
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,19 +82,18 @@ class SiglipTriage:
         calibration = found.metadata.calibration
         if calibration is None:
             raise CheckpointError(f"The metadata of {checkpoint} states no calibration; add it to trauma.json.")
-        batch_size = batch_size or _batch_size(model.vision_model, place)
+        tower = loading(found.name, lambda: open_tower(model.vision_model, place))
+        exact = cls(
+            model, processor, statements, found.engine_info(place, tower.precision), calibration=calibration,
+            tower=tower, batch_size=batch_size or _batch_size(model.vision_model, place),
+        )  # fmt: skip
+        return _in_8_bits(exact, model.vision_model, place, checkpoint) if int8 else exact
 
-        def with_tower(*, int8: bool) -> "SiglipTriage":
-            tower = loading(found.name, lambda: open_tower(model.vision_model, place, int8=int8))
-            info = found.engine_info(place, tower.precision)
-            return cls(model, processor, statements, info, calibration=calibration, tower=tower, batch_size=batch_size)
-
-        exact = with_tower(int8=False)
-        if not int8:
-            return exact
-        reduced = with_tower(int8=True)
-        require_same_scores(checkpoint, exact, reduced, check_slices())
-        return reduced
+    def with_tower(self, tower: VisionTower) -> "SiglipTriage":
+        """The same triage whose pictures go through another tower, which must have the same weights."""
+        twin = copy(self)
+        twin._tower, twin._info = tower, replace(self._info, dtype=tower.precision)
+        return twin
 
     @property
     def info(self) -> EngineInfo:
@@ -143,6 +144,16 @@ def _batch_size(tower: Any, place: torch.device) -> int:
     if place.type != "cpu":
         return _TILE_ON_DEVICE
     return _TILE_ON_CPU if is_small(tower) else 1
+
+
+def _in_8_bits(exact: SiglipTriage, tower: Any, place: torch.device, checkpoint: str) -> SiglipTriage:
+    """``exact`` in 8 bits. Raises CheckpointError where its scores would not stay, and on an accelerator."""
+    try:
+        reduced = exact.with_tower(open_tower(tower, place, int8=True))
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint} is not taken as asked: {error}; leave TRAUMA_TRIAGE_INT8 off.") from error
+    require_same_scores(checkpoint, exact, reduced, check_slices())
+    return reduced
 
 
 def _load_model(found: Checkpoint, place: torch.device) -> tuple[Any, Any]:
