@@ -35,9 +35,7 @@ from trauma_api.engines.checkpoints import load_pretrained, open_checkpoint
 from trauma_api.engines.device import limit_threads
 from trauma_api.engines.gemma import GemmaReader
 from trauma_api.engines.graphs import Decoders
-from trauma_api.engines.segmentation_network import TorchUNet
 from trauma_api.engines.siglip import SiglipTriage
-from trauma_api.engines.unet import UNetSegmenter, load_unet
 from trauma_api.engines.vision_tower import TorchTower
 from trauma_api.evaluation.run import evenly_spaced
 from trauma_api.imaging.volume import CTVolume, ImageStack
@@ -85,7 +83,7 @@ def main() -> None:
         engines = load_engines(settings)
         stack = keep(root, inputs.thin_slices())[0].open().stack
         print("\n".join([_machine(arguments.device), "", *HEAD]), flush=True)
-        measured = stages(engines, stack, arguments.read, settings)
+        measured = stages(engines, stack, arguments.read, settings.triage_source)
         for stage in measured:
             print(row(stage, arguments), flush=True)
         if differ := [stage.what for stage in measured if not same_text(stage)]:
@@ -120,15 +118,16 @@ def _machine(device: str) -> str:
     return f"{name or platform.machine()}, {versions()}."
 
 
-def stages(engines: Engines, stack: ImageStack, read: int, settings: Settings) -> list[Stage]:
-    """Triage, segmentation, and the reader's work on ``read`` slices, by the engines of these settings.
+def stages(engines: Engines, stack: ImageStack, read: int, triage_source: str) -> list[Stage]:
+    """Triage, segmentation, and the reader's work on ``read`` slices. ``triage_source`` is triage's checkpoint.
 
     Raises ValueError for all but a CT with spacing.
     """
     if not isinstance(stack, CTVolume) or stack.spacing_zyx_mm is None:
         raise ValueError("what is measured must be a CT with spacing")
-    count = stack.slice_count
+    count, segmenter = stack.slice_count, engines.segmenter
     slices = [trunk_slice(stack, index) for index in range(count)]
+    segment = partial(segmenter.probabilities, stack.voxels_zyx_hu, stack.spacing_zyx_mm, 0, count)
     chosen = evenly_spaced(count, read)
     ask = partial(_question, stack, chosen)
     form = GenerationRequest(reading_turns(stack, chosen, None), FORM_MAX_TOKENS, use_adapter=True, form=FORM)
@@ -136,8 +135,8 @@ def stages(engines: Engines, stack: ImageStack, read: int, settings: Settings) -
     answer = _reading(engines.reader, f"an answer of {TOKENS} tokens at most, slices known", ask([], TOKENS))
     decoding = with_decoders(engines.reader)
     return [
-        _triage(engines.triage, slices, settings.triage_source),
-        _segmentation(engines.segmenter, stack, stack.spacing_zyx_mm, settings.segmenter_source),
+        _triage(engines.triage, slices, triage_source),
+        Stage(f"segmentation, {count} slices", segmenter, _part(segmenter, "_model"), segment),
         _reading(engines.reader, f"{read} new slices, to the first token of an answer", ask([], 1), anew=True),
         read_anew,
         answer,
@@ -160,22 +159,6 @@ def _triage(engine: TriageEngine, slices: Sequence[SlicePixels], source: str) ->
     twin = engine.with_tower(TorchTower(model))
     counted_as = Stage(what, twin, model, partial(twin.score, slices))
     return Stage(what, engine, model, partial(engine.score, slices), counted_as=counted_as)
-
-
-def _segmentation(engine: Segmenter, stack: CTVolume, spacing_zyx_mm: tuple[float, float, float], source: str) -> Stage:
-    """On a CPU counted as the same network by torch, likewise. Raises TypeError for no U-Net."""
-    if not isinstance(engine, UNetSegmenter):
-        raise TypeError("the segmenter is no U-Net")
-    what = f"segmentation, {stack.slice_count} slices"
-    given = (stack.voxels_zyx_hu, spacing_zyx_mm, 0, stack.slice_count)
-    network = _part(engine, "_network")
-    if isinstance(network, TorchUNet):
-        return Stage(what, engine, _part(network, "_unet"), partial(engine.probabilities, *given))
-    found = open_checkpoint(source, "segmenter")
-    unet = load_unet(found.folder, len(_part(engine, "_seen").channels)).to(memory_format=torch.channels_last).eval()
-    twin = engine.with_network(TorchUNet(unet))
-    counted_as = Stage(what, twin, unet, partial(twin.probabilities, *given))
-    return Stage(what, engine, unet, partial(engine.probabilities, *given), counted_as=counted_as)
 
 
 def with_decoders(reader: ReaderEngine) -> GemmaReader:

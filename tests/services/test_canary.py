@@ -13,9 +13,7 @@ from tests.support.waiting import until
 from trauma_api.container import Engines, load_engines
 from trauma_api.engines.base import EngineError, ReaderEngine, Segmenter, SlicePixels, TriageEngine, TriageScores
 from trauma_api.engines.openvino_tower import OpenVinoTower
-from trauma_api.engines.openvino_unet import OpenVinoUNet
 from trauma_api.engines.siglip import SiglipTriage
-from trauma_api.engines.unet import UNetSegmenter, load_unet
 from trauma_api.services.canary import Canary, CanaryError
 from trauma_api.services.gate import ComputeGate
 from trauma_api.services.model_watch import ModelWatch
@@ -72,11 +70,6 @@ def spoilt(request: pytest.FixtureRequest) -> tuple[str, Engines]:
         fill_with_nan(tower)
         assert isinstance(loaded.triage, SiglipTriage)
         loaded = replace(loaded, triage=loaded.triage.with_tower(OpenVinoTower(tower, "float32", one_core=True)))
-    elif role == "segmenter":
-        unet = load_unet(PACKAGED_CHECKPOINTS / "segmenter", channels=3)
-        fill_with_nan(unet)
-        assert isinstance(loaded.segmenter, UNetSegmenter)
-        loaded = replace(loaded, segmenter=loaded.segmenter.with_network(OpenVinoUNet(unet, "float32")))
     else:
         fill_with_nan(getattr(loaded, role)._model)
     return role, loaded

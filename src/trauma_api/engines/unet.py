@@ -1,9 +1,7 @@
 """Segmentation: a U-Net with a ResNet34 encoder marks blood, slice by slice."""
 
-import copy
 import math
 import weakref
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,16 @@ from torch.nn.functional import interpolate, pad
 
 from trauma_api.engines.base import CheckpointError, EngineError, EngineInfo
 from trauma_api.engines.checkpoints import SegmenterInput, loading, open_checkpoint
-from trauma_api.engines.device import Device, choose_device, on_device, parts_for_cores, side_by_side
-from trauma_api.engines.segmentation_network import SegmentationNetwork, open_network
+from trauma_api.engines.device import (
+    Device,
+    choose_device,
+    choose_dtype,
+    choose_vision_dtype,
+    dtype_name,
+    on_device,
+    parts_for_cores,
+    side_by_side,
+)
 from trauma_api.imaging.body import trunk_box
 from trauma_api.imaging.measure import NoiseRule
 
@@ -75,13 +81,13 @@ def _resized(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 class UNetSegmenter:
     """Implements Segmenter with ``smp.Unet("resnet34")``.
 
-    Only the trunk's box goes through the network (`trunk_box`); outside of it are air, the table and arms, where the
-    probability is 0.
+    On a CPU that multiplies bfloat16 natively the convolutions run in it. Only the trunk's box goes through the network
+    (`trunk_box`); outside of it are air, the table and arms, where the probability is 0.
     """
 
     def __init__(
         self,
-        network: SegmentationNetwork,
+        model: Any,
         info: EngineInfo,
         *,
         seen: SegmenterInput,
@@ -89,9 +95,11 @@ class UNetSegmenter:
         noise: NoiseRule | None = None,
         batch_size: int,
     ) -> None:
-        self._network, self._info, self._seen = network, info, seen
+        self._model, self._info, self._seen = model, info, seen
         self._threshold, self._noise, self._batch_size = threshold, noise, batch_size
+        self._weight = next(model.parameters())
         self._boxes: list[tuple[weakref.ref[NDArray[Any]], tuple[slice, slice]]] = []
+        self._half_on_cpu = info.device == "cpu" and info.dtype == "bfloat16"
 
     @classmethod
     def load(
@@ -109,21 +117,16 @@ class UNetSegmenter:
         seen, threshold = found.metadata.input, found.metadata.threshold
         if seen is None or threshold is None:
             raise CheckpointError(f"The metadata of {checkpoint} lacks input or threshold; add them to trauma.json.")
-        network = loading(checkpoint, lambda: open_network(load_unet(found.folder, len(seen.channels)), place))
+        model = loading(checkpoint, lambda: _load_model(found.folder, len(seen.channels), place))
+        info = found.engine_info(place, dtype_name(choose_vision_dtype(place)))
         return cls(
-            network,
-            found.engine_info(place, network.precision),
+            model,
+            info,
             seen=seen,
             threshold=threshold,
             noise=found.metadata.noise,
             batch_size=batch_size,
         )
-
-    def with_network(self, network: SegmentationNetwork) -> "UNetSegmenter":
-        """The same segmenter whose slices go through another network, which must have the same weights."""
-        twin = copy.copy(self)
-        twin._network, twin._info = network, replace(self._info, dtype=network.precision)
-        return twin
 
     @property
     def info(self) -> EngineInfo:
@@ -162,7 +165,7 @@ class UNetSegmenter:
         rows, columns = self._box_of(voxels_zyx_hu)
         trunk = voxels_zyx_hu[:, rows, columns]
         for first in range(start, stop, self._batch_size):
-            parts = parts_for_cores(first, min(first + self._batch_size, stop), self._network.device)
+            parts = parts_for_cores(first, min(first + self._batch_size, stop), self._weight.device)
             pieces = [partial(on_device, partial(self._batch, trunk, spacing_zyx_mm[1:], *part)) for part in parts]
             for (begin, end), probability in zip(parts, side_by_side(pieces), strict=True):
                 result[begin - start : end - start, rows, columns] = probability
@@ -186,21 +189,22 @@ class UNetSegmenter:
         start: int,
         stop: int,
     ) -> NDArray[np.float32]:
-        images = segmenter_input(voxels_zyx_hu, spacing_yx_mm, start, stop, self._seen, self._network.device)
+        images = segmenter_input(voxels_zyx_hu, spacing_yx_mm, start, stop, self._seen, self._weight.device)
         rows, columns = images.shape[-2:]
         more_rows = math.ceil(rows / ENCODER_STRIDE) * ENCODER_STRIDE - rows
         more_columns = math.ceil(columns / ENCODER_STRIDE) * ENCODER_STRIDE - columns
-        logits = self._network.logits(pad(images, (0, more_columns, 0, more_rows)))
+        padded = pad(images, (0, more_columns, 0, more_rows)).to(self._weight.dtype, memory_format=torch.channels_last)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._half_on_cpu):
+            logits = self._model(padded)
         if not bool(torch.isfinite(logits).all()):
             raise EngineError("The segmenter's output is not finite: its precision does not hold its activations.")
-        inside = logits[..., :rows, :columns].sigmoid()
+        inside = logits[..., :rows, :columns].float().sigmoid()
         grid = (voxels_zyx_hu.shape[1], voxels_zyx_hu.shape[2])
         probabilities: NDArray[np.float32] = _resized(inside, grid)[:, 0].cpu().numpy()
         return probabilities
 
 
-def load_unet(folder: Path, channels: int) -> Any:
-    """The U-Net of a checkpoint's folder, by torch in float32."""
-    unet = smp.Unet("resnet34", encoder_weights=None, in_channels=channels, classes=1)
-    unet.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
-    return unet.float()
+def _load_model(folder: Path, channels: int, place: torch.device) -> Any:
+    model = smp.Unet("resnet34", encoder_weights=None, in_channels=channels, classes=1)
+    model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+    return model.to(place, choose_dtype(place), memory_format=torch.channels_last).eval()
