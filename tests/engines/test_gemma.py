@@ -20,6 +20,7 @@ from trauma_api.engines.base import (
     JsonForm,
     Turn,
 )
+from trauma_api.engines.chat import parts_of_prompt
 from trauma_api.engines.decoding import ModelState, write_prose
 from trauma_api.engines.gemma import GemmaReader, digests_of
 from trauma_api.engines.streaming import TextStream
@@ -81,6 +82,59 @@ def test_cached_logits_are_those_of_one_whole_pass(reader: GemmaReader, reading:
         state.advance(more[0, taken : taken + count].tolist())
         taken += count
         torch.testing.assert_close(state.logits, whole[taken], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("types", "parts"),
+    [
+        ([0, 0, 0], [(slice(0, 0), 3)]),
+        ([0, 1, 1, 0, 1, 1], [(slice(0, 2), 6)]),
+        ([0, 1, 1, 0, 1, 1, 0, 1, 0, 0], [(slice(0, 2), 6), (slice(2, 3), 10)]),
+        ([1, 0, 1, 0, 1, 0, 1, 0], [(slice(0, 2), 3), (slice(2, 4), 8)]),
+    ],
+)
+def test_a_prompt_is_cut_behind_pictures_and_never_within_one(types: list[int], parts: list[tuple[slice, int]]) -> None:
+    assert parts_of_prompt(types, 2) == parts
+
+
+def test_a_question_between_the_parts_of_a_prompt_changes_neither(
+    reader: GemmaReader, reading: Reading, form: JsonForm
+) -> None:
+    request = GenerationRequest(reading(*LONG), max_new_tokens=1, use_adapter=False, form=form)
+    question = prose(reading(3, query="Is the liver torn?"))
+    expected, expected_answer = reader.generate(request), reader.generate(question)
+    reader.forget()
+    passes: list[int] = []
+    answers: list[tuple[int, Generation]] = []
+
+    def note(_module: torch.nn.Module, _args: Any, named: dict[str, Any], _output: Any) -> None:
+        passes.append(named["input_ids"].shape[1])
+
+    def answer() -> bool:
+        # when some of the prompt has gone through the language model, and not yet all of it
+        if passes and not answers:
+            answers.append((len(passes), reader.generate(question)))
+        return False
+
+    handle = reader._model.register_forward_hook(note, with_kwargs=True)
+    try:
+        found = reader.generate(request, cancelled=answer)
+    finally:
+        handle.remove()
+    assert found == expected
+    assert answers == [(1, expected_answer)]
+    assert passes[0] < expected.prompt_tokens / 2
+
+
+def test_cancelling_between_the_parts_of_a_prompt_stops(reader: GemmaReader, reading: Reading) -> None:
+    reader.forget()
+    passes: list[object] = []
+    handle = reader._model.register_forward_hook(lambda *_: passes.append(None))
+    try:
+        stopped = reader.generate(prose(reading(*LONG)), cancelled=lambda: len(passes) > 0)
+    finally:
+        handle.remove()
+    assert (stopped.finish_reason, stopped.text, len(passes)) == ("cancelled", "", 1)
 
 
 @torch.inference_mode()

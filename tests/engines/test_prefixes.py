@@ -115,14 +115,14 @@ class TestConversation:
         reader.generate(request(pictures, [], QUESTIONS[0]))
         with passes(reader) as seen:
             reader.generate(request(pictures, [], QUESTIONS[0], indices=(0, 1, 2, 3, 4, 6, 5)))
-        assert seen[0][1] == 7
+        assert sum(count for _, count in seen) == 7
         turns = answer_turns(pictures, range(7), STATEMENTS[:2], SLOTS, [], QUESTIONS[0])
         other = GenerationRequest(
             turns, 40, use_adapter=False, slots=SLOTS, shared_text=answer_opening(STATEMENTS[:2], SLOTS)
         )
         with passes(reader) as seen:
             with_it = reader.generate(other)
-        assert seen[0][1] == 7
+        assert sum(count for _, count in seen) == 7
         assert with_it == load(0).generate(other)
 
     def test_a_picture_that_was_seen_does_not_go_through_the_tower_again(self, pictures: PictureStack) -> None:

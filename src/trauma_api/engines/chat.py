@@ -1,6 +1,6 @@
 """Turns as Gemma's chat template writes them: as tensors for the model, and as text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jinja2 import TemplateError
@@ -49,3 +49,15 @@ class ChatPrompts:
                 yield {"type": "image", "image": Image.fromarray(part)}
             else:
                 raise EngineError(f"A {turn.role} turn holds a picture; only a user's turn may.")
+
+
+def parts_of_prompt(token_types: Sequence[int], pictures_at_once: int) -> list[tuple[slice, int]]:
+    """A prompt cut behind every so many pictures: which pictures each part shows, and the token that it ends before.
+
+    ``token_types`` has 1 for a picture's tokens, between which no part ends. The last part ends with the prompt.
+    """
+    following = [*token_types[1:], 0]
+    ends = [place + 1 for place, kind in enumerate(token_types) if kind == 1 and following[place] != 1]
+    first_shown = range(0, max(len(ends), 1), pictures_at_once)
+    shown = [slice(first, min(first + pictures_at_once, len(ends))) for first in first_shown]
+    return [(part, ends[part.stop - 1]) for part in shown[:-1]] + [(shown[-1], len(token_types))]

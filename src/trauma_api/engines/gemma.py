@@ -19,7 +19,7 @@ from trauma_api.engines.base import (
     GenerationRequest,
     Turn,
 )
-from trauma_api.engines.chat import ChatPrompts
+from trauma_api.engines.chat import ChatPrompts, parts_of_prompt
 from trauma_api.engines.checkpoints import open_checkpoint
 from trauma_api.engines.constrained import Grammars, fill_form
 from trauma_api.engines.decoding import FinishReason, ModelState, Writable, write_prose
@@ -37,7 +37,8 @@ from trauma_api.engines.streaming import TextStream
 from trauma_api.log import get_logger
 
 IMAGES_AT_ONCE = 4
-"""Pictures that go through the vision tower together: 85 at 896 pixels would need gigabytes of activations."""
+"""Pictures that go through the vision tower, and then with their text through the language model, together: 85 at 896
+pixels would need gigabytes of activations, and keep questions waiting."""
 
 KEPT_BYTES_ON_CPU, KEPT_SHARE_OF_DEVICE = 128 * 2**20, 1 / 8
 """Of what was made of pictures, and as many of prompts."""
@@ -233,8 +234,8 @@ class GemmaReader:
         if features is None or cancelled():
             return None
         shared = self._shared_tokens(request, tokens)
-        state = self._read(inputs, features, shared or len(tokens))
-        if not shared:
+        state = self._read(inputs, features, shared or len(tokens), cancelled)
+        if state is None or not shared:
             return state
         self._prefixes.keep(self._adapter_on(request), pictures, tokens[:shared], state.cache)
         return self._go_on(state.cache, tokens[shared:])
@@ -257,20 +258,31 @@ class GemmaReader:
                 self._features.put(keys[place], one, one.nbytes)
         return [feature for key in keys if (feature := known[key]) is not None]
 
-    def _read(self, inputs: Any, features: list[torch.Tensor], count: int) -> ModelState:
-        """The state after the first ``count`` tokens, all pictures among them."""
+    def _read(
+        self, inputs: Any, features: list[torch.Tensor], count: int, cancelled: Callable[[], bool]
+    ) -> ModelState | None:
+        """The state after the first ``count`` tokens, all pictures among them; None when cancelled on the way.
+
+        A few pictures at a time with the text before them, so that others can be let in between.
+        """
         # a plain DynamicCache would keep all positions of the sliding layers
         cache = DynamicCache(config=self._model.config.get_text_config())
-        output = self._model(
-            input_ids=inputs["input_ids"][:, :count].to(self._model.device),
-            # without them the tokens of a picture do not see each other, and nothing complains
-            token_type_ids=inputs["token_type_ids"][:, :count].to(self._model.device),
-            mm_encoder_outputs=_as_encoder_outputs(features),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return ModelState(self._model, cache, output.logits[0, -1])
+        place, done, state = self._model.device, 0, None
+        for shown, end in parts_of_prompt(inputs["token_type_ids"][0, :count].tolist(), IMAGES_AT_ONCE):
+            if done and cancelled():
+                return None
+            output = self._model(
+                input_ids=inputs["input_ids"][:, done:end].to(place),
+                # without them the tokens of a picture do not see each other, and nothing complains; from the first
+                # token on, also for a later part, as the mask looks them up by the place in the whole prompt
+                token_type_ids=inputs["token_type_ids"][:, :end].to(place),
+                mm_encoder_outputs=_as_encoder_outputs(features[shown]),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            done, state = end, ModelState(self._model, cache, output.logits[0, -1])
+        return state
 
     def _go_on(self, cache: DynamicCache, tokens: list[int]) -> ModelState:
         """The state after more tokens, none of which is of a picture."""
