@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.support.passes import passes
 
 from trauma_api.engines.base import (
     CheckpointError,
@@ -104,37 +105,26 @@ def test_a_question_between_the_parts_of_a_prompt_changes_neither(
     question = prose(reading(3, query="Is the liver torn?"))
     expected, expected_answer = reader.generate(request), reader.generate(question)
     reader.forget()
-    passes: list[int] = []
     answers: list[tuple[int, Generation]] = []
-
-    def note(_module: torch.nn.Module, _args: Any, named: dict[str, Any], _output: Any) -> None:
-        passes.append(named["input_ids"].shape[1])
 
     def answer() -> bool:
         # when some of the prompt has gone through the language model, and not yet all of it
-        if passes and not answers:
-            answers.append((len(passes), reader.generate(question)))
+        if seen and not answers:
+            answers.append((len(seen), reader.generate(question)))
         return False
 
-    handle = reader._model.register_forward_hook(note, with_kwargs=True)
-    try:
+    with passes(reader) as seen:
         found = reader.generate(request, cancelled=answer)
-    finally:
-        handle.remove()
     assert found == expected
     assert answers == [(1, expected_answer)]
-    assert passes[0] < expected.prompt_tokens / 2
+    assert seen[0][0] < expected.prompt_tokens / 2
 
 
 def test_cancelling_between_the_parts_of_a_prompt_stops(reader: GemmaReader, reading: Reading) -> None:
     reader.forget()
-    passes: list[object] = []
-    handle = reader._model.register_forward_hook(lambda *_: passes.append(None))
-    try:
-        stopped = reader.generate(prose(reading(*LONG)), cancelled=lambda: len(passes) > 0)
-    finally:
-        handle.remove()
-    assert (stopped.finish_reason, stopped.text, len(passes)) == ("cancelled", "", 1)
+    with passes(reader) as seen:
+        stopped = reader.generate(prose(reading(*LONG)), cancelled=lambda: len(seen) > 0)
+    assert (stopped.finish_reason, stopped.text, len(seen)) == ("cancelled", "", 1)
 
 
 @torch.inference_mode()

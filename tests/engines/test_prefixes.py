@@ -1,12 +1,9 @@
 """Prompts are gone on from instead of read again, and what is written is the same to the letter."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from tests.support.passes import passes
 from transformers import DynamicCache
 
 from trauma_api.engines.base import GenerationRequest
@@ -58,22 +55,6 @@ def request(
     return GenerationRequest(
         turns, max_new_tokens=40, use_adapter=False, slots=SLOTS, shared_text=answer_opening(STATEMENTS, SLOTS)
     )
-
-
-@contextmanager
-def passes(reader: GemmaReader) -> Iterator[list[tuple[int, int]]]:
-    """The tokens and pictures of each pass through the model while the context is open."""
-    seen: list[tuple[int, int]] = []
-
-    def note(_model: Any, _args: Any, named: Any) -> None:
-        pictures = named.get("mm_encoder_outputs")
-        seen.append((named["input_ids"].shape[1], 0 if pictures is None else len(pictures["image"].pooler_output)))
-
-    handle = reader._model.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        yield seen
-    finally:
-        handle.remove()
 
 
 class TestConversation:

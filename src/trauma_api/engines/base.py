@@ -199,6 +199,6 @@ class ReaderEngine(Protocol):
     def forget(self) -> bool:
         """Drop what is kept between requests, as when memory is short; says whether anything was kept.
 
-        May be called between two tokens of a request, on the same thread.
+        May be called between two tokens of a request, or two parts of its prompt, on the same thread.
         """
         ...

@@ -2,7 +2,8 @@
 
 Whoever waits goes by what waits for it: a question first, because a person waits for its first word; then what is
 stat; then reading before triage before segmentation, so that the longest chain of a briefing goes on. Work is cut into
-tiles of slices, and reading lets questions in between two tokens, so that nobody waits for a whole study.
+tiles of slices, and reading lets questions in between two tokens and between the parts of a long prompt, so that nobody
+waits for a whole study.
 
 A permit belongs to the work, not to the waiter: it comes back when the thread has ended, also when the client that
 waited for it left long before. Cancelling a waiter only asks the work to stop.

@@ -235,7 +235,8 @@ class LocalSegmentation:
 class LocalGeneration:
     """Reading and writing in this process. A caller that is cancelled stops the model within one token.
 
-    Whatever is no question lets the questions that wait go first, between two of its tokens.
+    Whatever is no question lets the questions that wait go first, between two of its tokens
+    and between the parts of its prompt.
     """
 
     def __init__(
