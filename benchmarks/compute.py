@@ -3,7 +3,8 @@
     python benchmarks/compute.py [--repeats N] [--only NAME ...] [--json FILE] [--folder FOLDER]
 
 Prints a Markdown table and ends with an error that names the rows that fall short of their goals. Times are medians of
-repeats after a run that warms both sides up and whose results are compared. What each side does is in ``baseline.py``
+repeats after a run that warms both sides up and whose results are compared; those of ``together`` are of the pair of
+runs whose ratio is the median. What each side does is in ``baseline.py``
 and in the modules of the rows, ``compute_cases.py`` and ``compute_service.py``.
 """
 
