@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 run: $(VENV)/installed
 	TRAUMA_LOG_LEVEL=$${TRAUMA_LOG_LEVEL:-WARNING} $(BIN)/trauma-api serve --with-sample
 
+# Two processes, as most tests use one core; each of them loads the checkpoints once.
 test: $(VENV)/installed-dev
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile
 
 # Format, lint, types, import directions, contract drift.
 check: $(VENV)/installed-dev

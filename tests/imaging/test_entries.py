@@ -242,7 +242,11 @@ def test_what_all_compressed_files_inflate_to_counts_together(tmp_path: Path) ->
     assert refusal.value.code == "expanded-too-large"
 
 
-@pytest.mark.parametrize("content", [gzip.compress(b"a tar"), bz2.compress(b"x"), lzma.compress(b"x"), b"7z\xbc\xaf"])
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(b"a tar"), bz2.compress(b"x"), lzma.compress(b"x"), b"7z\xbc\xaf"],
+    ids=["gzip", "bzip2", "xz", "7z"],
+)
 def test_other_archives_are_no_images(tmp_path: Path, content: bytes) -> None:
     record = scan_bytes(content, tmp_path)
 
