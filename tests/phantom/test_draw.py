@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from trauma_api.phantom.draw import Phantom, draw_phantom, draw_training_phantom
 from trauma_api.phantom.labels import BLOOD_LABELS, Label
@@ -80,6 +81,16 @@ class TestTruth:
 
         assert (around == Label.EXTRAVASATION).any()
         assert bleeding.truth.slices[z].extravasation
+
+    @pytest.mark.parametrize("seed", [7, 9, 12])
+    def test_extravasation_of_an_organ_lies_in_blood_and_not_in_sound_parenchyma(self, seed: int) -> None:
+        phantom = draw_training_phantom(seed, "spleen-high-blush")
+        jet = phantom.labels_zyx == Label.EXTRAVASATION
+        rim = ndimage.binary_dilation(jet, structure=np.ones((1, 3, 3))) & ~jet
+
+        assert jet.any()
+        assert (phantom.labels_zyx[rim] == Label.SPLEEN).mean() < 0.02
+        assert np.isin(phantom.labels_zyx[rim], BLOOD_LABELS).mean() > 0.6
 
     def test_bleeding_without_an_organ_has_no_organ_grade(self, mesenteric: Phantom) -> None:
         truth = mesenteric.truth

@@ -21,7 +21,9 @@ from trauma_api.phantom.truth import ExtravasationSite
 
 _REACH_MM = 26.0
 _CLOT_MM = 45.0
-_ORGANS = (Label.LIVER, Label.SPLEEN, Label.LEFT_KIDNEY, Label.RIGHT_KIDNEY)
+_AROUND_JET_MM = (2.0, 6.0)
+_HEMATOMA_HU = (42.0, 62.0)
+"""Of clotted blood in an organ, as in `injuries`."""
 EXTRAVASATION_HU = (85.0, 370.0)
 """Shanmuganathan 1993: the range in 28 bleeding patients."""
 
@@ -160,7 +162,8 @@ def draw_jet(
 ) -> Jet | None:
     """Contrast that leaks into blood near ``centre``; None without contrast, or where there is no blood to leak into.
 
-    Its HU is a share of the aorta's, within the published range.
+    Its HU is a share of the aorta's, within the published range. In a solid organ it lies in a hematoma of its own, and
+    it never fills an organ that it does not come from: in intact parenchyma of its own HU nobody could see it.
     """
     tissue, canvas = anatomy.enhancement, anatomy.canvas
     where = None if tissue.phase == "none" else _nearest_blood(anatomy, centre)
@@ -174,14 +177,28 @@ def draw_jet(
     window = canvas.grid.window(where, (reach, reach, reach))
     mask = np.zeros(canvas.grid.shape_of(window), bool)
     z0, y0, x0 = (part.start for part in window)
-    for bead in beads_along(points, [size_mm * share for share in (0.5, 0.5, 0.45, 0.35, 0.25)], 2):
-        part, distance = ball_distance(canvas.grid, Bead(bead.centre, max(bead.radius_mm, 1.3)))
-        soft = np.isin(canvas.labels_zyx[part], (*BLOOD_LABELS, Label.FAT, Label.CONTUSION, *_ORGANS))
+    widths = [size_mm * share for share in (0.5, 0.5, 0.45, 0.35, 0.25)]
+    beads = [Bead(bead.centre, max(bead.radius_mm, 1.3)) for bead in beads_along(points, widths, 2)]
+    organ = Label.__members__.get(site.upper())
+    if organ is not None:
+        _tear_around(anatomy, organ, beads, random)
+    for bead in beads:
+        part, distance = ball_distance(canvas.grid, bead)
+        soft = np.isin(canvas.labels_zyx[part], (*BLOOD_LABELS, Label.FAT, Label.CONTUSION))
         canvas.paint(part, (distance < 0) & soft, Label.EXTRAVASATION, hu)
         shifted = tuple(slice(s.start - o, s.stop - o) for s, o in zip(part, (z0, y0, x0), strict=True))
         if all(s.start >= 0 for s in shifted) and mask[shifted].shape == distance.shape:
             mask[shifted] |= (distance < 0) & soft
     return Jet(site, window, mask, hu) if mask.any() else None
+
+
+def _tear_around(anatomy: Anatomy, organ: Label, beads: list[Bead], random: np.random.Generator) -> None:
+    """The hematoma that a jet makes in the organ that it comes from."""
+    canvas, margin_mm, hu = anatomy.canvas, random.uniform(*_AROUND_JET_MM), random.uniform(*_HEMATOMA_HU)
+    for bead in beads:
+        part, distance = ball_distance(canvas.grid, Bead(bead.centre, bead.radius_mm + margin_mm))
+        torn = (distance < 0) & np.isin(canvas.labels_zyx[part], (organ, Label.CONTUSION, Label.INFARCT))
+        canvas.paint(part, torn, Label.LACERATION, hu)
 
 
 def _nearest_blood(anatomy: Anatomy, centre: Point) -> Point | None:
