@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from trauma_api.phantom.anatomy import Anatomy
+from trauma_api.phantom.injuries import HEMATOMA_HU, can_bleed_into
 from trauma_api.phantom.labels import BLOOD_LABELS, Label
+from trauma_api.phantom.scenarios import SITE_OF_ORGAN
 from trauma_api.phantom.shapes import (
     Bead,
     Floats,
@@ -22,8 +24,6 @@ from trauma_api.phantom.truth import ExtravasationSite
 _REACH_MM = 26.0
 _CLOT_MM = 45.0
 _AROUND_JET_MM = (2.0, 6.0)
-_HEMATOMA_HU = (42.0, 62.0)
-"""Of clotted blood in an organ, as in `injuries`."""
 EXTRAVASATION_HU = (85.0, 370.0)
 """Shanmuganathan 1993: the range in 28 bleeding patients."""
 
@@ -179,7 +179,7 @@ def draw_jet(
     z0, y0, x0 = (part.start for part in window)
     widths = [size_mm * share for share in (0.5, 0.5, 0.45, 0.35, 0.25)]
     beads = [Bead(bead.centre, max(bead.radius_mm, 1.3)) for bead in beads_along(points, widths, 2)]
-    organ = Label.__members__.get(site.upper())
+    organ = next((label for label, name in SITE_OF_ORGAN.items() if name == site), None)
     if organ is not None:
         _tear_around(anatomy, organ, beads, random)
     for bead in beads:
@@ -194,10 +194,10 @@ def draw_jet(
 
 def _tear_around(anatomy: Anatomy, organ: Label, beads: list[Bead], random: np.random.Generator) -> None:
     """The hematoma that a jet makes in the organ that it comes from."""
-    canvas, margin_mm, hu = anatomy.canvas, random.uniform(*_AROUND_JET_MM), random.uniform(*_HEMATOMA_HU)
+    canvas, margin_mm, hu = anatomy.canvas, random.uniform(*_AROUND_JET_MM), random.uniform(*HEMATOMA_HU)
     for bead in beads:
         part, distance = ball_distance(canvas.grid, Bead(bead.centre, bead.radius_mm + margin_mm))
-        torn = (distance < 0) & np.isin(canvas.labels_zyx[part], (organ, Label.CONTUSION, Label.INFARCT))
+        torn = (distance < 0) & can_bleed_into(canvas.labels_zyx[part], organ)
         canvas.paint(part, torn, Label.LACERATION, hu)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trauma_api.phantom.anatomy import Anatomy, Organ
 from trauma_api.phantom.labels import Label
@@ -14,6 +15,9 @@ from trauma_api.phantom.shapes import Floats, Mask, smooth_noise
 from trauma_api.phantom.truth import OrganTruth, RsnaGrade
 
 Blush = Literal["none", "contained", "free"]
+
+HEMATOMA_HU = (42.0, 62.0)
+"""Of clotted blood within an organ."""
 
 
 @dataclass(frozen=True)
@@ -185,13 +189,18 @@ def _distance_to(anatomy: Anatomy, organ: Organ, centre: Floats) -> Floats:
     return np.asarray(np.sqrt((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2), np.float32)
 
 
+def can_bleed_into(labels_zyx: NDArray[np.uint8], organ: Label) -> Mask:
+    """Where a hematoma of an organ has room, of the labels' shape: its parenchyma, sound, contused or infarcted."""
+    return np.isin(labels_zyx, (organ, Label.CONTUSION, Label.INFARCT))
+
+
 def _draw_hematoma(
     anatomy: Anatomy, organ: Organ, centre: Floats, diameter_mm: float, random: np.random.Generator
 ) -> Mask:
     radius = _distance_to(anatomy, organ, centre) + 0.12 * diameter_mm * _noise(anatomy, organ, random, 16)
     mask = (radius < diameter_mm / 2) & (organ.distance_mm < -1)
-    mask &= np.isin(anatomy.canvas.labels_zyx[organ.window], (organ.label, Label.CONTUSION, Label.INFARCT))
-    anatomy.canvas.paint(organ.window, mask, Label.LACERATION, _blood_hu(anatomy, organ, random, 42, 62))
+    mask &= can_bleed_into(anatomy.canvas.labels_zyx[organ.window], organ.label)
+    anatomy.canvas.paint(organ.window, mask, Label.LACERATION, _blood_hu(anatomy, organ, random, *HEMATOMA_HU))
     return np.asarray(mask)
 
 
