@@ -230,15 +230,16 @@ def test_gzip_bombs_and_damaged_gzip_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_all_compressed_files_inflate_to_counts_together(tmp_path: Path) -> None:
-    paths = []
-    for name in "abc":
-        paths.append(tmp_path / name)
-        paths[-1].write_bytes(gzip.compress(ct_bytes()))
-    one = len(ct_bytes())
+    # their generated UIDs differ in length, and so do the slices
+    slices = {name: ct_bytes() for name in "abc"}
+    for name, slice_ in slices.items():
+        (tmp_path / name).write_bytes(gzip.compress(slice_))
+    paths = [tmp_path / name for name in slices]
+    total = sum(map(len, slices.values()))
 
-    assert len(scan_all(paths, tmp_path / "enough", ReadLimits(max_expanded_bytes=3 * one))) == 3
+    assert len(scan_all(paths, tmp_path / "enough", ReadLimits(max_expanded_bytes=total))) == 3
     with pytest.raises(InputError) as refusal:
-        scan_all(paths, tmp_path / "short", ReadLimits(max_expanded_bytes=3 * one - 1))
+        scan_all(paths, tmp_path / "short", ReadLimits(max_expanded_bytes=total - 1))
     assert refusal.value.code == "expanded-too-large"
 
 
