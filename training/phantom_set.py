@@ -12,8 +12,8 @@ what a study looks like to the models; the segmenter is trained on these only. E
     truth.json    `PhantomTruth`, with the spacing of the arrays
     hu_u8.npy     uint8 (slices, rows, columns), cropped to the body: HU = value * 2 - 200, clipped to -200..310
     labels.npy    uint8, the same crop: `Label`
-    rgb.npy       uint8 (slices, 160, 160, 3): the trunk as the triage engine's processor resizes it
-    patches.npy   uint8 (slices, 16, 16, groups): how much of each 10 pixel patch of rgb.npy is of each of `GROUPS`, 255
+    rgb.npy       uint8 (slices, 224, 224, 3): the trunk as the reader's processor resizes it
+    patches.npy   uint8 (slices, 16, 16, groups): how much of each 14 pixel patch of rgb.npy is of each of `GROUPS`, 255
                   for all of it
 
 Seeds from 100000 are held out for the evaluation, those from 90000 for the choice of thresholds.
@@ -41,7 +41,7 @@ from trauma_api.phantom.draw import Phantom, draw_phantom, draw_training_phantom
 from trauma_api.phantom.labels import BLOOD_LABELS, PERITONEAL_LABELS, Label
 from trauma_api.phantom.scenarios import SCENARIOS
 from trauma_api.phantom.truth import TRUTH_FILE
-from write_untrained_checkpoints import IMAGE_PIXELS, PATCH_PIXELS, image_processor
+from write_untrained_checkpoints import IMAGE_PIXELS, PATCH_PIXELS, READER_IMAGE_PIXELS, image_processor
 
 HELD_OUT_FROM = 100_000
 GROUPS: tuple[tuple[Label, ...], ...] = (
@@ -60,13 +60,14 @@ GROUPS: tuple[tuple[Label, ...], ...] = (
     (Label.FREE_AIR, Label.INJURED_BOWEL),
 )
 _PATCHES = IMAGE_PIXELS // PATCH_PIXELS
+"""Along each edge: triage's, each of which covers 2 x 2 of the reader's."""
 _MARGIN_PIXELS = 8
 _SLICES_AT_ONCE = 16
 
 
 def processed_rgb(stack: CTVolume, processor: Any) -> NDArray[np.uint8]:
-    """Each slice as the processor hands it to the tower, before normalisation: uint8 (slices, 160, 160, 3)."""
-    result = np.empty((stack.slice_count, IMAGE_PIXELS, IMAGE_PIXELS, 3), np.uint8)
+    """Each slice as the processor hands it to the tower, before normalisation: uint8 (slices, 224, 224, 3)."""
+    result = np.empty((stack.slice_count, READER_IMAGE_PIXELS, READER_IMAGE_PIXELS, 3), np.uint8)
     for start in range(0, len(result), _SLICES_AT_ONCE):
         stop = min(start + _SLICES_AT_ONCE, len(result))
         squares = [model_rgb(stack, index) for index in range(start, stop)]
@@ -173,7 +174,7 @@ def write_phantom_arrays(seed: int, scenario: str, folder: Path, *, full_size: b
     unfinished.mkdir(parents=True)
     np.save(unfinished / "hu_u8.npy", stored_hu(np.ascontiguousarray(phantom.voxels_zyx_hu[:, rows, columns])))
     np.save(unfinished / "labels.npy", np.ascontiguousarray(phantom.labels_zyx[:, rows, columns]))
-    np.save(unfinished / "rgb.npy", processed_rgb(stack, image_processor(SiglipImageProcessor)))
+    np.save(unfinished / "rgb.npy", processed_rgb(stack, image_processor(SiglipImageProcessor, READER_IMAGE_PIXELS)))
     np.save(unfinished / "patches.npy", patches)
     (unfinished / TRUTH_FILE).write_text(phantom.truth.model_dump_json() + "\n", encoding="utf-8")
     unfinished.rename(folder)

@@ -20,7 +20,7 @@ from trauma_api.engines.gemma import GemmaReader, ignore_text, never
 from trauma_api.engines.streaming import TextStream
 from trauma_api.services.analysis import FORM, FORM_MAX_TOKENS
 from trauma_api.services.faithfulness import NOT_DERIVABLE
-from write_untrained_checkpoints import IMAGE_PIXELS
+from write_untrained_checkpoints import READER_IMAGE_PIXELS
 
 ANSWER_TOKENS = 96
 RSNA_WEIGHTS: dict[str, tuple[float, ...]] = {
@@ -191,7 +191,7 @@ def check_export(folder: Path) -> dict[str, Any]:
     Raises CheckpointError or EngineError where it cannot, and ValueError where what it writes is no sense.
     """
     reader = GemmaReader.load(str(folder), device="cpu")
-    picture = np.zeros((IMAGE_PIXELS, IMAGE_PIXELS, 3), np.uint8)
+    picture = np.zeros((READER_IMAGE_PIXELS, READER_IMAGE_PIXELS, 3), np.uint8)
     (turn,) = reading(seeded(0), 2).turns
     turns = (Turn("user", tuple(part if isinstance(part, str) else picture for part in turn.parts)),)
     form = reader.generate(GenerationRequest(turns, FORM_MAX_TOKENS, use_adapter=True, form=FORM))

@@ -30,8 +30,8 @@ from reader_data import (
     batches_of,
     chosen_varied,
     no_view,
-    write_features,
 )
+from reader_eyes import Eyes, write_features
 from reader_run import Progress, Run, cooled, start_folder
 from reader_text import conversation, prose, reading, seeded
 from reader_validation import check_export, choose_temperature, validate_answers, validate_reading
@@ -89,7 +89,7 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
     # a resumed run goes on with other examples than it began with
     random = seeded(arguments.seed + run.progress.step)
     torch.manual_seed(arguments.seed + run.progress.step)
-    views, held_out = Views(arguments.set), Views(arguments.validation_set)
+    views, held_out = Views(arguments.set, arguments.twins), Views(arguments.validation_set)
     if not arguments.text_only and not views.refresh():
         raise FileNotFoundError(f"no phantom in {arguments.set} has features; make them with --features")
     texts = text_batches(run, random, arguments.text_tokens, 0.2 if arguments.text_only else 0.7, views)
@@ -147,7 +147,7 @@ def export(run: Run, arguments: argparse.Namespace) -> None:
         temperature = choose_temperature(run, held_out)
         cool(run.model, temperature)
         report["temperature"] = temperature
-    put_tower(run.model, arguments.triage)
+    put_tower(run.model, arguments.tower)
     run.model.half().save_pretrained(arguments.export)
     run.writer.processor.save_pretrained(arguments.export)
     # safetensors writes files that only their owner may read; a package's files are for everyone
@@ -173,26 +173,21 @@ def cool(model: Any, temperature: float) -> None:
         weight.copy_(cooled(weight, temperature))
 
 
-def put_tower(model: Any, triage: Path) -> None:
-    """Load the vision tower of a triage checkpoint, without its pooling head."""
-    begin = "vision_model."
-    stored = {name: value for name, value in load_file(triage / "model.safetensors").items() if name.startswith(begin)}
-    tower = {
-        name.removeprefix(begin): value.float()
-        for name, value in stored.items()
-        if not name.startswith(f"{begin}head.")
-    }
+def put_tower(model: Any, tower: Path) -> None:
+    """Load the weights that `train_reader_tower` exported."""
     target = model.model.vision_tower
-    getattr(target, "vision_model", target).load_state_dict(tower)
+    weights = {name: value.float() for name, value in load_file(tower).items()}
+    getattr(target, "vision_model", target).load_state_dict(weights)
 
 
 def make_features(arguments: argparse.Namespace) -> None:
     """Let the tower see all phantoms, those of the validation first; go on when new ones have come meanwhile."""
-    wanted = ((arguments.validation_set, 10_000, 1), (arguments.set, arguments.most_slices, arguments.looks))
-    for folder, most_slices, looks in wanted:
-        truths = sorted(folder.glob("[0-9]*/truth.json"))
+    eyes = Eyes(arguments.triage, arguments.tower)
+    part, parts = arguments.part
+    for folder in (arguments.validation_set, arguments.set):
+        truths = sorted(folder.glob("[0-9]*/truth.json"))[part::parts]
         for number, truth in enumerate(truths, start=1):
-            write_features([truth.parent], arguments.triage, most_slices, looks)
+            write_features([truth.parent], eyes)
             if number % 50 == 0 or number == len(truths):
                 print(f"{folder.name}: {number} of {len(truths)}", flush=True)
 
@@ -201,11 +196,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", type=Path, default=BUILD / "phantom_set")
     parser.add_argument("--validation-set", type=Path, default=BUILD / "phantom_set_val")
-    parser.add_argument("--triage", type=Path, default=CHECKPOINTS / "triage", help="whose tower the reader gets")
+    parser.add_argument("--triage", type=Path, default=CHECKPOINTS / "triage", help="which selects slices")
+    parser.add_argument("--tower", type=Path, default=BUILD / "runs" / "tower" / "tower.safetensors")
+    parser.add_argument("--twins", type=Path, help="a further set, of painted twins")
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), help="of the features: which, of how many")
     parser.add_argument("--out", type=Path, default=BUILD / "runs" / "reader")
     parser.add_argument("--features", action="store_true", help="let the tower see the phantoms, and end")
-    parser.add_argument("--most-slices", type=int, default=64, help="of a training phantom that the tower sees")
-    parser.add_argument("--looks", type=int, default=3, help="at a training phantom: as it is, and varied")
     parser.add_argument("--text-only", action="store_true")
     parser.add_argument("--start-from", type=Path, help="a run or a checkpoint whose weights to begin with")
     parser.add_argument("--minutes", type=float, default=30.0)

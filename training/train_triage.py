@@ -33,7 +33,7 @@ from trauma_api.engines.siglip import SiglipTriage
 from trauma_api.settings import TRIAGE_STATEMENTS
 from triage_data import GROUPS, INJURY_GROUPS, Batch, SliceSet, augmented
 from triage_run import Progress, Run, compare, embed_statements, see
-from write_untrained_checkpoints import write_metadata, write_triage
+from write_untrained_checkpoints import IMAGE_PIXELS, write_metadata, write_triage
 
 BUILD = Path(__file__).parents[1] / "build"
 REFRESH_S, SAVE_S, VALIDATE_S, LOG_S = 120.0, 180.0, 300.0, 30.0
@@ -263,13 +263,11 @@ def main() -> None:
     silence_libraries()
     torch.set_num_threads(arguments.threads)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    training = SliceSet(arguments.set)
-    validation = SliceSet(arguments.validation_set, arguments.validation_stride)
+    training = SliceSet(arguments.set, IMAGE_PIXELS)
+    validation = SliceSet(arguments.validation_set, IMAGE_PIXELS, arguments.validation_stride)
     if not training.refresh():
         raise FileNotFoundError(f"there is no phantom in {arguments.set}; make it with training/phantom_set.py")
     run = Run(arguments.out, arguments.rate, arguments.seed)
-    if (side := run.model.config.vision_config.image_size) != training.side_pixels:
-        raise ValueError(f"the model sees {side} pixels, the training set has {training.side_pixels}")
     if arguments.resume:
         run.load()
     elif run.has_state:
@@ -278,7 +276,7 @@ def main() -> None:
         run.start_from(arguments.start_from)
     train(run, training, validation, arguments)
     if arguments.export:
-        everything = SliceSet(arguments.validation_set)
+        everything = SliceSet(arguments.validation_set, IMAGE_PIXELS)
         everything.refresh()
         export(run, everything, training, arguments.export, arguments.sensitivity)
 

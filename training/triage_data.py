@@ -9,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from painted_jets import paint_jet, paint_tear
 from trauma_api.imaging.windowing import MODEL_WINDOWS_HU
 from trauma_api.phantom.labels import PERITONEAL_LABELS, Label
 from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth, SliceTruth
 from trauma_api.services.triage import neighbour_mean
+from trauma_api.settings import TRIAGE_STATEMENTS
 
 TRACE_ML = 0.3
 """Less blood than this in a slice is not called free fluid."""
@@ -26,6 +28,11 @@ _POSITIONS = 20
 _INJURED_SHARES = np.array([0.28, 0.25, 0.22, 0.18, 0.07])
 # of the clean half, this share comes from anywhere and not from where injuries are: a model has to see chests too
 _ANYWHERE_SHARE = 0.2
+_JET = FINDINGS.index("extravasation")
+_ORGAN = list(TRIAGE_STATEMENTS).index("solid_organ_laceration")
+_PAINTED_SHARE, _TORN_SHARE, _TORN_BLEEDS_SHARE = 0.7, 0.4, 0.6
+"""Of the slices with blood and without a jet, how many get one if there is room; of those with an injured organ, how
+many get a tear in its sound tissue instead, and how many of these tears bleed."""
 _SHIFT_HU, _NOISE_HU = 3.0, 4.0
 _ROTATION_RAD, _ZOOM, _SHIFT = 0.12, 0.08, 0.06
 
@@ -86,14 +93,15 @@ class Batch(NamedTuple):
 class SliceSet:
     """All slices of a folder of phantoms. Pictures stay on disk; what they show is in memory, one row a slice."""
 
-    def __init__(self, folder: Path, stride: int = 1) -> None:
-        """Takes every ``stride``-th slice of each phantom. `refresh` reads the folder."""
-        self._folder, self._stride = folder, stride
+    def __init__(self, folder: Path, side_pixels: int, stride: int = 1) -> None:
+        """Takes every ``stride``-th slice, in pictures of ``side_pixels``. `refresh` reads the folder."""
+        self._folder, self._side_pixels, self._stride = folder, side_pixels, stride
         self._known: set[Path] = set()
         self._rgb: list[NDArray[np.uint8]] = []
         self._patches: list[NDArray[np.uint8]] = []
         self._parts: list[tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]] = []
         self._spacing_mm: list[float] = []
+        self.aorta_hu: list[float | None] = []
         self.seeds: list[int] = []
 
     def refresh(self) -> int:
@@ -109,13 +117,17 @@ class SliceSet:
     def _add(self, folder: Path) -> None:
         truth = PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes())
         slices = sorted(truth.slices, key=lambda one: one.slice_index)
-        statements = statement_truth(slices, np.load(folder / "labels.npy"), truth.spacing_zyx_mm)
+        known = folder / "statements.npy"
+        if not known.is_file():
+            np.save(known, statement_truth(slices, np.load(folder / "labels.npy"), truth.spacing_zyx_mm))
+        statements = np.load(known)
         taken = np.arange(len(slices))[:: self._stride]
         injured = np.array([one.injury_or_blood for one in slices], bool)
         self._parts.append((statements[taken], finding_truth(slices)[taken], injured[taken], taken))
         self._rgb.append(np.load(folder / "rgb.npy", mmap_mode="r"))
         self._patches.append(np.load(folder / "patches.npy", mmap_mode="r"))
         self._spacing_mm.append(truth.spacing_zyx_mm[0])
+        self.aorta_hu.append(None if truth.phase == "none" else truth.aorta_hu)
         self.seeds.append(truth.seed)
         self._known.add(folder)
 
@@ -137,10 +149,9 @@ class SliceSet:
             for of in (False, True)
         ]
 
-    @property
-    def side_pixels(self) -> int:
-        """Rows and columns of the pictures."""
-        return int(self._rgb[0].shape[1])
+    def picture(self, study: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """A slice as it is stored, (rows, columns, 3), and what its patches hold, (rows, columns, groups)."""
+        return self._rgb[study][index], self._patches[study][index]
 
     def __len__(self) -> int:
         return len(self.statements)
@@ -170,23 +181,52 @@ class SliceSet:
             rows += [injured, int(rng.choice(self._clean if anywhere else near))]
         return np.array(rows, np.int64)
 
-    def batch(self, rows: NDArray[np.int64]) -> Batch:
-        """The pictures and truth of ``rows``."""
+    def batch(self, rows: NDArray[np.int64], paint: np.random.Generator | None = None) -> Batch:
+        """The pictures and truth of ``rows``; with ``paint`` some that bleed show active extravasation as well."""
         places = [(int(self.study[row]), int(self.slice_index[row])) for row in rows]
-        pixels = torch.from_numpy(np.stack([self._rgb[study][index] for study, index in places]))
-        patches = torch.from_numpy(np.stack([self._patches[study][index] for study, index in places]))
-        statements, injured = self.statements[rows], self.injured[rows]
+        pictures = [self._rgb[study][index] for study, index in places]
+        shares = [self._patches[study][index] for study, index in places]
+        statements, findings, injured = self.statements[rows], self.findings[rows], self.injured[rows]
+        for at in range(0, len(places) if paint is not None else 0, 2):
+            aorta_hu = self.aorta_hu[places[at][0]]
+            if paint is None or aorta_hu is None or statements[at, -1] or findings[at, _JET]:
+                continue
+            painted, bleeds = _painted(pictures[at], shares[at], aorta_hu, paint, organ=bool(statements[at, _ORGAN]))
+            if painted is not None:
+                pictures[at], shares[at] = painted
+                statements[at, 0] |= bleeds
+                findings[at, _JET] |= bleeds
         weights = np.ones(statements.shape, np.float32)
         # a trace of blood is neither free fluid nor a normal slice
         weights[np.ix_(injured & statements[:, -1], [2, 4])] = 0.0
         return Batch(
-            pixels=pixels.permute(0, 3, 1, 2).float(),
-            patches=patches.permute(0, 3, 1, 2).float() / 255.0,
+            pixels=resized(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float(), self._side_pixels),
+            patches=torch.from_numpy(np.stack(shares)).permute(0, 3, 1, 2).float() / 255.0,
             statements=torch.from_numpy(statements).float(),
             statement_weights=torch.from_numpy(weights),
-            findings=torch.from_numpy(self.findings[rows]).float(),
+            findings=torch.from_numpy(findings).float(),
             injured=torch.from_numpy(injured).float(),
         )
+
+
+def resized(pixels: torch.Tensor, side_pixels: int) -> torch.Tensor:
+    """Pictures (slices, 3, rows, columns) of 0..255 as a processor makes them smaller."""
+    if pixels.shape[-1] == side_pixels:
+        return pixels
+    size = (side_pixels, side_pixels)
+    return functional.interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def _painted(
+    picture: NDArray[np.uint8], share: NDArray[np.uint8], aorta_hu: float, paint: np.random.Generator, *, organ: bool
+) -> tuple[tuple[NDArray[np.uint8], NDArray[np.uint8]] | None, bool]:
+    """The picture with something painted into it, if anything is, and whether that is a jet."""
+    if paint.random() > _PAINTED_SHARE:
+        return None, False
+    if organ and paint.random() < _TORN_SHARE:
+        bleeds = paint.random() < _TORN_BLEEDS_SHARE
+        return paint_tear(picture, share, aorta_hu, paint, bleeds=bleeds), bleeds
+    return paint_jet(picture, share, aorta_hu, paint), True
 
 
 def augmented(batch: Batch, rng: np.random.Generator) -> Batch:

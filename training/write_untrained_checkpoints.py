@@ -45,8 +45,9 @@ from trauma_api.engines.device import silence_libraries
 
 UNTRAINED = "untrained"
 VOCABULARY, READER_VOCABULARY = 1024, 2048
-IMAGE_PIXELS = 160
-PATCH_PIXELS = 10
+IMAGE_PIXELS, PATCH_PIXELS = 160, 10
+READER_IMAGE_PIXELS, READER_PATCH_PIXELS = 224, 7
+"""Finer than triage's: a jet fills a few millimetres, and the reader looks at a dozen slices only."""
 TOKENS_PER_IMAGE = 64
 STATEMENT_TOKENS = 64
 READER_SLICES = 12
@@ -120,7 +121,9 @@ def write_triage(folder: Path) -> None:
     torch.nn.init.constant_(model.logit_scale, math.log(10.0))
     torch.nn.init.constant_(model.logit_bias, -10.0)
     model.half().save_pretrained(folder)
-    SiglipProcessor(image_processor=image_processor(SiglipImageProcessor), tokenizer=tokenizer).save_pretrained(folder)
+    SiglipProcessor(
+        image_processor=image_processor(SiglipImageProcessor, IMAGE_PIXELS), tokenizer=tokenizer
+    ).save_pretrained(folder)
     calibration = Calibration(scale=1.0, offset=0.0)
     write_metadata(
         folder, Metadata(role="triage", architecture="SiglipModel", trained_on=UNTRAINED, calibration=calibration)
@@ -142,12 +145,12 @@ def triage_config(bpe: Tokenizer) -> SiglipConfig:
             bos_token_id=bpe.token_to_id(BOS),
             eos_token_id=bpe.token_to_id(EOS),
         ),
-        vision_config=vision_config(use_head=True),
+        vision_config=vision_config(IMAGE_PIXELS, PATCH_PIXELS, use_head=True),
     )
 
 
-def vision_config(*, use_head: bool) -> SiglipVisionConfig:
-    """The tower that triage and reader share in shape; the reader takes the patches, not the pooled head."""
+def vision_config(image_pixels: int, patch_pixels: int, *, use_head: bool) -> SiglipVisionConfig:
+    """A tower as triage and reader have it; the reader takes the patches, not the pooled head."""
     return SiglipVisionConfig(
         hidden_size=192,
         intermediate_size=768,
@@ -155,15 +158,15 @@ def vision_config(*, use_head: bool) -> SiglipVisionConfig:
         num_attention_heads=3,
         # a fifth faster on a CPU than GELU, backwards too
         hidden_act="relu",
-        image_size=IMAGE_PIXELS,
-        patch_size=PATCH_PIXELS,
+        image_size=image_pixels,
+        patch_size=patch_pixels,
         vision_use_head=use_head,
     )
 
 
-def image_processor(kind: type) -> object:
+def image_processor(kind: type, pixels: int) -> object:
     """Pixels to [-1, 1] at the tower's size, as MedSigLIP and MedGemma take them."""
-    size = {"height": IMAGE_PIXELS, "width": IMAGE_PIXELS}
+    size = {"height": pixels, "width": pixels}
     return kind(size=size, image_mean=HALF, image_std=HALF)
 
 
@@ -207,7 +210,7 @@ def reader_processor(bpe: Tokenizer) -> Gemma3Processor:
         extra_special_tokens={"boi_token": START_OF_IMAGE, "eoi_token": END_OF_IMAGE, "image_token": IMAGE_SOFT_TOKEN},
     )
     return Gemma3Processor(
-        image_processor=image_processor(Gemma3ImageProcessor),
+        image_processor=image_processor(Gemma3ImageProcessor, READER_IMAGE_PIXELS),
         tokenizer=tokenizer,
         chat_template=CHAT_TEMPLATE,
         image_seq_length=TOKENS_PER_IMAGE,
@@ -233,7 +236,7 @@ def reader_config(bpe: Tokenizer) -> Gemma3Config:
             bos_token_id=bpe.token_to_id(BOS),
             eos_token_id=bpe.token_to_id(EOS),
         ),
-        vision_config=vision_config(use_head=False),
+        vision_config=vision_config(READER_IMAGE_PIXELS, READER_PATCH_PIXELS, use_head=False),
         mm_tokens_per_image=TOKENS_PER_IMAGE,
         boi_token_index=bpe.token_to_id(START_OF_IMAGE),
         eoi_token_index=bpe.token_to_id(END_OF_IMAGE),

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from reader_data import Chosen, Writer, Written, batches_of, pooled_patches
+from reader_data import Chosen, Writer, Written, batches_of
+from reader_eyes import pooled_patches
 from reader_questions import HELD_OUT, all_wordings
 from reader_run import Run, encoded
 from reader_text import SENTENCES, conversation, prose, random_facts, reading, section_text, seeded
@@ -21,7 +22,7 @@ from trauma_api.evaluation.questions import HELD_OUT_WORDINGS
 from trauma_api.phantom.truth import ExtravasationTruth, OrganTruth, PhantomTruth
 from trauma_api.services.analysis import FORM
 from trauma_api.services.faithfulness import NOT_DERIVABLE, check
-from write_untrained_checkpoints import IMAGE_PIXELS
+from write_untrained_checkpoints import READER_IMAGE_PIXELS
 
 HEALTHY = OrganTruth(aast=0, rsna="healthy", criteria=())
 LOW = OrganTruth(aast=3, rsna="low", criteria=("",))
@@ -161,7 +162,7 @@ class TestBatches:
 
     def test_cached_features_give_what_the_model_sees_by_itself(self, run: Run, writer: Writer) -> None:
         tower = run.model.model.vision_tower
-        pixels = torch.rand(2, 3, IMAGE_PIXELS, IMAGE_PIXELS) * 2 - 1
+        pixels = torch.rand(2, 3, READER_IMAGE_PIXELS, READER_IMAGE_PIXELS) * 2 - 1
         with torch.inference_mode():
             seen = tower(pixel_values=pixels).last_hidden_state
             there = run.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
