@@ -22,7 +22,7 @@ from reader_tower import (
     window_states,
 )
 from train_reader_tower import kept_blocks
-from triage_data import GROUPS
+from triage_data import FINDINGS, GROUPS
 from write_untrained_checkpoints import READER_IMAGE_PIXELS, write_triage
 
 
@@ -97,7 +97,7 @@ def test_a_run_learns_goes_on_after_a_stop_and_begins_from_triage(tmp_path: Any)
     def losses() -> list[torch.Tensor]:
         states = states_of(run.swift["tower"], pixels, blocks)
         parts = losses_of(run.swift["heads"], states, targets, weights)
-        findings = torch.zeros(2, run.model["heads"].slices.out_features)
+        findings = torch.zeros(2, len(FINDINGS))
         return [*parts.values(), *picture_losses(run.swift["heads"], states, targets, findings).values()]
 
     before = torch.stack(losses()).sum().item()
