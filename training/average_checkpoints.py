@@ -1,9 +1,10 @@
-"""Averages the weights of two segmenters or two readers, the second of which began with the first.
+"""Averages the weights of two checkpoints of one role, the second of which began with the first.
 
     python training/average_checkpoints.py FIRST SECOND --out build/segmenter_average
     python training/average_checkpoints.py FIRST SECOND --out build/reader_average --temperatures 2.09 2.5 1.25
 
-What the second learnt anew is kept in part, and what it forgot is won back in part. All else is that of the second.
+What the second learnt anew is kept in part, and what it forgot is won back in part. All else is that of the second; the
+calibration of a triage model and the threshold of a segmenter have to be chosen anew.
 
 A reader's logits are divided by a temperature at its export. ``--temperatures`` names those of the two, which are
 undone before the mean, and that of the result.
@@ -48,7 +49,7 @@ def average(first: Path, second: Path, out: Path, temperatures: Sequence[float] 
 
 def main() -> None:
     """Average the checkpoints of the command line."""
-    parser = argparse.ArgumentParser(description="Averages two segmenters or two readers.")
+    parser = argparse.ArgumentParser(description="Averages two checkpoints of one role.")
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
     parser.add_argument("--out", type=Path, required=True)
