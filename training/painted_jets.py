@@ -9,18 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from trauma_api.imaging.windowing import MODEL_WINDOWS_HU
-from trauma_api.phantom.bleeding import EXTRAVASATION_HU
+from trauma_api.imaging.windowing import MODEL_WINDOWS_HU, grey
+from trauma_api.phantom.bleeding import AROUND_JET_MM, LEAST_BEAD_MM, jet_hu
+from trauma_api.phantom.injuries import HEMATOMA_HU
 
-_SHARE_OF_AORTA = (0.62, 0.95)
 _BLOOD_HU = (15.0, 90.0)
 _LEAST_BLOOD = 0.5
 """Of a patch that a jet begins in."""
-_SIZE_MM, _PIXEL_MM = (7.0, 15.0), (1.5, 2.1)
-_LEAST_RADIUS_MM = 1.3
+SIZE_MM, _PIXEL_MM = (7.0, 15.0), (1.5, 2.1)
 _LEAST_PIXELS = 3.0
 _TRIES = 6
-_TORN_HU, _AROUND_MM, _LEAST_ORGAN = (42.0, 62.0), (2.0, 6.0), 240
+_LEAST_ORGAN = 240
 
 JET_GROUP, LACERATION_GROUP, BLOOD_GROUPS, ORGAN_GROUPS = 11, 8, (8, 9, 10), (0, 1, 2)
 """Of patches.npy."""
@@ -38,15 +37,15 @@ def paint_jet(
     smooth = ndimage.uniform_filter(hu, 3, mode="nearest")
     side = len(rgb) // len(patches)
     blood = soft_blood(smooth, patches)
-    jet_hu = jet_hu_of(aorta_hu, rng)
+    hu_of_jet = jet_hu(aorta_hu, rng)
     for _ in range(_TRIES):
         centre = places[rng.integers(len(places))] * side + rng.uniform(0, side, 2)
         at = tuple(np.minimum(centre.astype(int), len(rgb) - 1))
         if not blood[at]:
             continue
-        filled = _beads(centre, len(rgb), rng) * blood
+        filled = _beads(centre, len(rgb), rng)[0] * blood
         if filled.sum() >= _LEAST_PIXELS:
-            return _painted(rgb, patches, hu, smooth, filled, jet_hu)
+            return _painted(rgb, patches, hu, smooth, filled, hu_of_jet)
     return None
 
 
@@ -60,16 +59,16 @@ def paint_tear(
     hu = pictures_hu(rgb)
     side = len(rgb) // len(patches)
     centre = places[rng.integers(len(places))] * side + rng.uniform(0, side, 2)
-    filled, around = _beads_in_tear(centre, len(rgb), rng)
+    filled, around = _beads(centre, len(rgb), rng)
     around = around * np.kron(patches[..., ORGAN_GROUPS].max(axis=-1) >= 100, np.ones((side, side), bool))
     smooth = ndimage.uniform_filter(hu, 3, mode="nearest")
-    torn_hu = hu + around * np.minimum(float(rng.uniform(*_TORN_HU)) - smooth, 0.0)
+    torn_hu = hu + around * np.minimum(float(rng.uniform(*HEMATOMA_HU)) - smooth, 0.0)
     picture, truth = _with(rgb, patches, torn_hu, around, LACERATION_GROUP, ORGAN_GROUPS)
     if not bleeds:
         return picture, truth
-    jet_hu = jet_hu_of(aorta_hu, rng)
+    hu_of_jet = jet_hu(aorta_hu, rng)
     smooth = ndimage.uniform_filter(torn_hu, 3, mode="nearest")
-    return _painted(picture, truth, torn_hu, smooth, filled * (around > 0.5), jet_hu)
+    return _painted(picture, truth, torn_hu, smooth, filled * (around > 0.5), hu_of_jet)
 
 
 def soft_blood(smooth_hu: NDArray[np.float32], patches: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -80,16 +79,10 @@ def soft_blood(smooth_hu: NDArray[np.float32], patches: NDArray[np.uint8]) -> ND
     return np.asarray(ndimage.binary_closing(found, iterations=1), np.bool_)
 
 
-def jet_hu_of(aorta_hu: float, rng: np.random.Generator) -> float:
-    """As dense as `draw_jet` makes one."""
-    return float(np.clip(rng.uniform(*_SHARE_OF_AORTA) * aorta_hu, *EXTRAVASATION_HU))
-
-
 def levels_of(picture: NDArray[np.uint8], hu: NDArray[np.float32], where: NDArray[np.bool_]) -> None:
     """Write HU into a picture, where they changed."""
-    for channel, (low, high) in enumerate(MODEL_WINDOWS_HU):
-        level = np.rint(np.clip((hu[where] - low) / (high - low), 0.0, 1.0) * 255.0)
-        picture[where, channel] = level.astype(np.uint8)
+    for channel, window in enumerate(MODEL_WINDOWS_HU):
+        picture[where, channel] = grey(hu[where], window)
 
 
 def pictures_hu(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -101,23 +94,19 @@ def pictures_hu(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.where(clipped, wide, narrow).astype(np.float32)
 
 
-def _beads(centre: NDArray[np.float64], side: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    return _beads_in_tear(centre, side, rng)[0]
-
-
-def _beads_in_tear(
+def _beads(
     centre: NDArray[np.float64], side: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """How much of each pixel a cut through a string of beads fills, and the beads with what lies around them."""
-    pixel_mm, size_mm = rng.uniform(*_PIXEL_MM), rng.uniform(*_SIZE_MM)
-    margin = rng.uniform(*_AROUND_MM) / pixel_mm
+    pixel_mm, size_mm = rng.uniform(*_PIXEL_MM), rng.uniform(*SIZE_MM)
+    margin = rng.uniform(*AROUND_JET_MM) / pixel_mm
     around = np.zeros((side, side), np.float32)
     rows, columns = np.ogrid[:side, :side]
     filled = np.zeros((side, side), np.float32)
     at = centre
     for _ in range(rng.integers(1, 4)):
         # a slice cuts a bead anywhere, and a tail is half as wide
-        radius = max(0.5 * size_mm * rng.uniform(0.35, 1.0), _LEAST_RADIUS_MM) / pixel_mm
+        radius = max(0.5 * size_mm * rng.uniform(0.35, 1.0), LEAST_BEAD_MM) / pixel_mm
         distance = np.hypot(rows + 0.5 - at[0], columns + 0.5 - at[1]) - radius
         filled = np.maximum(filled, np.clip(0.5 - distance, 0.0, 1.0).astype(np.float32))
         around = np.maximum(around, np.clip(0.5 - distance + margin, 0.0, 1.0).astype(np.float32))

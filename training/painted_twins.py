@@ -17,10 +17,12 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from painted_jets import BLOOD_GROUPS, LACERATION_GROUP, jet_hu_of, levels_of, pictures_hu, soft_blood
+from painted_jets import BLOOD_GROUPS, LACERATION_GROUP, SIZE_MM, levels_of, pictures_hu, soft_blood
 from reader_eyes import Eyes, write_features
 from trauma_api.engines.device import silence_libraries
-from trauma_api.phantom.shapes import Bead, Point, beads_along
+from trauma_api.phantom.bleeding import AROUND_JET_MM, jet_beads, jet_hu
+from trauma_api.phantom.injuries import HEMATOMA_HU
+from trauma_api.phantom.shapes import Bead
 from trauma_api.phantom.truth import TRUTH_FILE, ExtravasationTruth, PhantomTruth
 
 BUILD = Path(__file__).parents[1] / "build"
@@ -28,8 +30,8 @@ CHECKPOINTS = Path(__file__).parents[1] / "src" / "trauma_api" / "checkpoints"
 _LEAST_ML, _LEAST_PIXELS, _LEAST_JET_ML, _TRIES = 5.0, 3.0, 0.4, 8
 _SITES = {9: "mesentery", 10: "retroperitoneum"}
 _ORGANS = ("liver", "spleen", "kidneys")
-_SIZE_MM, _PIXEL_MM, _AROUND_MM, _TORN_HU = (7.0, 15.0), (1.6, 2.0), (2.0, 6.0), (42.0, 62.0)
-"""As `trauma_api.phantom.bleeding.draw_jet`; pictures of 224 pixels do not state how large theirs are."""
+_PIXEL_MM = (1.6, 2.0)
+"""Pictures of 224 pixels do not state how large theirs are."""
 
 
 class Jet(NamedTuple):
@@ -83,16 +85,10 @@ def _jet_at(
 ) -> Jet:
     if truth.aorta_hu is None:
         raise ValueError("a phantom without an aorta's HU has no jet")
-    pixel_mm, size_mm, margin_mm = draw.uniform(*_PIXEL_MM), draw.uniform(*_SIZE_MM), draw.uniform(*_AROUND_MM)
+    pixel_mm, size_mm, margin_mm = draw.uniform(*_PIXEL_MM), draw.uniform(*SIZE_MM), draw.uniform(*AROUND_JET_MM)
     y, x = ((place[1:] * side + draw.uniform(0, side, 2)) * pixel_mm).tolist()
-    points: list[Point] = [(x, y, float(place[0] * truth.spacing_zyx_mm[0]))]
-    for _ in range(4):
-        dx, dy, dz = draw.normal(0, 0.6 * size_mm, 3)
-        x, y, z = points[-1]
-        points.append((x + float(dx), y + float(dy), z + float(dz)))
-    widths = [size_mm * share for share in (0.5, 0.5, 0.45, 0.35, 0.25)]
-    beads = [Bead(bead.centre, max(bead.radius_mm, 1.3)) for bead in beads_along(points, widths, 2)]
-    return Jet(beads, pixel_mm, margin_mm, jet_hu_of(truth.aorta_hu, draw), float(draw.uniform(*_TORN_HU)), organ)
+    beads = jet_beads((x, y, float(place[0] * truth.spacing_zyx_mm[0])), size_mm, draw)
+    return Jet(beads, pixel_mm, margin_mm, jet_hu(truth.aorta_hu, draw), float(draw.uniform(*HEMATOMA_HU)), organ)
 
 
 def _painted(
@@ -184,7 +180,7 @@ def write_twin(path: Path, out: Path, eyes: Eyes) -> bool:
     unfinished.mkdir(parents=True)
     np.save(unfinished / "rgb.npy", twin[0])
     (unfinished / TRUTH_FILE).write_text(twin[1].model_dump_json() + "\n", encoding="utf-8")
-    write_features([unfinished], eyes)
+    write_features(unfinished, eyes)
     (unfinished / "rgb.npy").unlink()
     unfinished.rename(out / path.name)
     unfinished.parent.rmdir()

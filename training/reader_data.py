@@ -18,9 +18,7 @@ from trauma_api.engines.base import Turn
 from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth
 from trauma_api.services.slice_selection import select_slices
 from triage_data import FINDINGS, finding_truth
-from write_untrained_checkpoints import (
-    READER_SLICES,
-)
+from write_untrained_checkpoints import READER_SLICES
 
 FREE_TEXT_WEIGHT = 0.1
 VALUE_WEIGHTS = {

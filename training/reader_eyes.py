@@ -9,17 +9,16 @@ bleeding.npy     float32 (seen,): its logit of active bleeding, by which it does
 
 import hashlib
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch.nn import functional
-from transformers import SiglipModel, SiglipVisionModel
+from transformers import SiglipModel
 
+from reader_tower import make_tower, read_weights
 from trauma_api.engines.checkpoints import open_checkpoint
 from trauma_api.engines.device import choose_vision_dtype
 from trauma_api.engines.siglip import suspicion_from_logits
@@ -29,13 +28,7 @@ from trauma_api.services.triage import with_neighbours
 from trauma_api.settings import TRIAGE_STATEMENTS, Settings
 from triage_data import resized
 from triage_run import compare, embed_statements, statement_tokens
-from write_untrained_checkpoints import (
-    READER_IMAGE_PIXELS,
-    READER_PATCH_PIXELS,
-    READER_SLICES,
-    TOKENS_PER_IMAGE,
-    vision_config,
-)
+from write_untrained_checkpoints import READER_SLICES, TOKENS_PER_IMAGE
 
 THRESHOLD: float = Settings.model_fields["triage_threshold"].default
 _SEEN_AT_ONCE = 16
@@ -57,11 +50,8 @@ class Eyes:
         self._model: Any = SiglipModel.from_pretrained(triage, dtype=torch.float32).eval()
         with torch.inference_mode():
             self._statements = embed_statements(self._model, statement_tokens(triage, self._model))
-        self._tower: Any = SiglipVisionModel(
-            vision_config(READER_IMAGE_PIXELS, READER_PATCH_PIXELS, use_head=False)
-        ).eval()
-        self._tower = getattr(self._tower, "vision_model", self._tower)
-        self._tower.load_state_dict({name: value.float() for name, value in load_file(tower).items()})
+        self._tower: Any = make_tower().eval()
+        self._tower.load_state_dict(read_weights(tower))
         # as the engine does it
         kind = choose_vision_dtype(torch.device("cpu"))
         self._model.vision_model.to(kind)
@@ -101,29 +91,28 @@ def _normalised(pixels: NDArray[np.uint8], tower: Any) -> torch.Tensor:
     return levels.to(next(iter(tower.parameters())).dtype)
 
 
-def write_features(folders: Sequence[Path], eyes: Eyes) -> None:
+def write_features(folder: Path, eyes: Eyes) -> None:
     """See those slices that a study's reading may be made of. What other weights have seen is seen again."""
-    for folder in folders:
-        stamp = folder / "features.sha256"
-        if stamp.is_file() and stamp.read_text() == eyes.stamp:
-            continue
-        rgb = np.load(folder / "rgb.npy", mmap_mode="r")
-        truth = PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes())
-        at_mm = np.arange(len(rgb)) * truth.spacing_zyx_mm[0]
-        logits = _judged(rgb, eyes)
-        suspicion, bleeding = eyes.suspicion(logits, at_mm), logits[:, _BLEEDING]
-        served, wide = (
-            select_slices(suspicion, THRESHOLD, budget, bleeding=bleeding, positions_mm=at_mm)
-            for budget in (READER_SLICES, _SEEN_SLICES)
-        )
-        seen = np.unique([*served, *wide, *evenly(len(rgb))])
-        stamp.unlink(missing_ok=True)
-        np.save(folder / "seen.npy", seen)
-        np.save(folder / "served.npy", np.flatnonzero(np.isin(seen, served)))
-        np.save(folder / "features.npy", eyes.look(rgb[seen]))
-        np.save(folder / "suspicion.npy", suspicion[seen])
-        np.save(folder / "bleeding.npy", bleeding[seen])
-        stamp.write_text(eyes.stamp)
+    stamp = folder / "features.sha256"
+    if stamp.is_file() and stamp.read_text() == eyes.stamp:
+        return
+    rgb = np.load(folder / "rgb.npy", mmap_mode="r")
+    truth = PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes())
+    at_mm = np.arange(len(rgb)) * truth.spacing_zyx_mm[0]
+    logits = _judged(rgb, eyes)
+    suspicion, bleeding = eyes.suspicion(logits, at_mm), logits[:, _BLEEDING]
+    served, wide = (
+        select_slices(suspicion, THRESHOLD, budget, bleeding=bleeding, positions_mm=at_mm)
+        for budget in (READER_SLICES, _SEEN_SLICES)
+    )
+    seen = np.unique([*served, *wide, *evenly(len(rgb))])
+    stamp.unlink(missing_ok=True)
+    np.save(folder / "seen.npy", seen)
+    np.save(folder / "served.npy", np.flatnonzero(np.isin(seen, served)))
+    np.save(folder / "features.npy", eyes.look(rgb[seen]))
+    np.save(folder / "suspicion.npy", suspicion[seen])
+    np.save(folder / "bleeding.npy", bleeding[seen])
+    stamp.write_text(eyes.stamp)
 
 
 def _judged(rgb: NDArray[np.uint8], eyes: Eyes) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 from transformers import DynamicCache, Gemma3ForConditionalGeneration
@@ -15,6 +15,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from reader_data import Batch, Writer
 from reader_text import tokenizer_texts
+from run_state import PROGRESS_FILE, WEIGHTS_FILE, load_state, named, save_state, under
 from trauma_api.engines.decoding import ModelState
 from trauma_api.engines.device import cpu_has_bfloat16
 from triage_data import FINDINGS
@@ -160,36 +161,21 @@ class Run:
         return ModelState(self.model, cache, output.logits[0, -1])
 
     def save(self) -> None:
-        """Write state.safetensors and state.json, each at once."""
-        tensors = {f"model.{name}": value.detach() for name, value in self.trained.items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.items()}
-        tensors |= {f"teller.{name}": value for name, value in self.teller.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-        new = self.folder / "new"
-        progress = json.dumps(self.progress._asdict())
-        save_file({name: value.contiguous() for name, value in tensors.items()}, new, metadata={"progress": progress})
-        new.replace(self.folder / "state.safetensors")
-        new.write_text(progress + "\n")
-        new.replace(self.folder / "state.json")
+        """Write the run's state (`run_state.save_state`)."""
+        tensors = (
+            named("model.", self.trained) | named("average.", self.average) | named("teller.", self.teller.state_dict())
+        )
+        save_state(self.folder, tensors, self.optimizer, self.progress._asdict())
 
     def load(self) -> None:
         """Take up what `save` wrote. Raises FileNotFoundError."""
-        tensors = load_file(self.folder / "state.safetensors")
+        tensors, progress = load_state(self.folder, self.optimizer)
         with torch.no_grad():
             for name, value in self.trained.items():
                 value.copy_(tensors[f"model.{name}"])
                 self.average[name].copy_(tensors[f"average.{name}"])
-        self.teller.load_state_dict(
-            {name.removeprefix("teller."): value for name, value in tensors.items() if name.startswith("teller.")}
-        )
-        whole = self.optimizer.state_dict()
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                whole["state"].setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict(whole)
-        self.progress = Progress(**json.loads((self.folder / "state.json").read_text()))
+        self.teller.load_state_dict(under("teller.", tensors))
+        self.progress = Progress(**progress)
 
     def start_from(self, other: Path) -> None:
         """Begin with the weights of a checkpoint, or the averaged ones of a run, whose tokenizer must be the same."""
@@ -201,7 +187,7 @@ class Run:
             model = Gemma3ForConditionalGeneration.from_pretrained(other, dtype=torch.float32)
             weights = dict(model.named_parameters())
         else:
-            stored = load_file(other / "state.safetensors")
+            stored = load_file(other / WEIGHTS_FILE)
             weights = {name: stored[f"average.{name}"] for name in self.trained}
         with torch.no_grad():
             for name, value in self.trained.items():
@@ -211,7 +197,7 @@ class Run:
     @property
     def has_state(self) -> bool:
         """Whether the folder holds a run."""
-        return (self.folder / "state.json").exists()
+        return (self.folder / PROGRESS_FILE).exists()
 
     def log(self, **values: Any) -> None:
         """Print a line and add it to log.jsonl."""

@@ -1,17 +1,17 @@
 """The reader's vision tower while it learns: what it sees of blocks of 4 x 4 patches, and the state of its training."""
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 from transformers import SiglipVisionModel
 
 from painted_jets import BLOOD_GROUPS, JET_GROUP
+from run_state import load_state, named, save_state, under
 from triage_data import FINDINGS, GROUPS
 from write_untrained_checkpoints import READER_IMAGE_PIXELS, READER_PATCH_PIXELS, vision_config
 
@@ -41,9 +41,12 @@ class Heads(nn.Module):
 def make_tower() -> Any:
     """A tower as the reader's checkpoint has it."""
     model = SiglipVisionModel(vision_config(READER_IMAGE_PIXELS, READER_PATCH_PIXELS, use_head=False))
-    # the backward pass of fused attention takes longer on a CPU than plain products of few patches
-    model.set_attn_implementation("eager")
     return getattr(model, "vision_model", model)
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Of a safetensors file, in 32 bit."""
+    return {name: value.float() for name, value in load_file(path).items()}
 
 
 def block_ids() -> torch.Tensor:
@@ -148,6 +151,8 @@ class TowerRun:
         torch.manual_seed(seed)
         self.folder = folder
         tower = make_tower()
+        # the backward pass of fused attention takes longer on a CPU than plain products of few patches
+        tower.set_attn_implementation("eager")
         self.model = nn.ModuleDict({"tower": tower, "heads": Heads(tower.config.hidden_size)})
         self.average = copy.deepcopy(self.model).eval().requires_grad_(requires_grad=False)
         self.swift: Any = copy.deepcopy(self.model).bfloat16()
@@ -162,13 +167,8 @@ class TowerRun:
 
     def start_from(self, triage: Path) -> None:
         """Begin with the tower of a triage checkpoint, its patches cut finer; the heads learn anew."""
-        weights = {name: value.float() for name, value in load_file(triage / "model.safetensors").items()}
-        begin = "vision_model."
-        tower = {
-            name.removeprefix(begin): value
-            for name, value in weights.items()
-            if name.startswith(begin) and not name.startswith(f"{begin}head.")
-        }
+        seen = under("vision_model.", read_weights(triage / "model.safetensors"))
+        tower = {name: value for name, value in seen.items() if not name.startswith("head.")}
         for name, finer in (("patch_embedding", finer_patches), ("position_embedding", finer_positions)):
             key = f"embeddings.{name}.weight"
             tower[key] = finer(tower[key])
@@ -191,34 +191,17 @@ class TowerRun:
         self.step_count += 1
 
     def save(self) -> None:
-        """Write state.safetensors and state.json, each at once."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-        new = self.folder / "new"
-        save_file({name: value.contiguous() for name, value in tensors.items()}, new)
-        new.replace(self.folder / "state.safetensors")
-        new.write_text(json.dumps({"step": self.step_count, "elapsed_s": self.elapsed_s}) + "\n")
-        new.replace(self.folder / "state.json")
+        """Write the run's state (`run_state.save_state`)."""
+        tensors = named("model.", self.model.state_dict()) | named("average.", self.average.state_dict())
+        save_state(self.folder, tensors, self.optimizer, {"step": self.step_count, "elapsed_s": self.elapsed_s})
 
     def load(self) -> None:
         """Take up what `save` wrote. Raises FileNotFoundError."""
-        tensors = load_file(self.folder / "state.safetensors")
-
-        def under(begin: str) -> dict[str, torch.Tensor]:
-            return {name.removeprefix(begin): value for name, value in tensors.items() if name.startswith(begin)}
-
-        self.model.load_state_dict(under("model."))
-        self.average.load_state_dict(under("average."))
-        whole = self.optimizer.state_dict()
-        for name, value in under("optimizer.").items():
-            index, key = name.split(".")
-            whole["state"].setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict(whole)
+        tensors, progress = load_state(self.folder, self.optimizer)
+        self.model.load_state_dict(under("model.", tensors))
+        self.average.load_state_dict(under("average.", tensors))
         self._refresh()
-        known = json.loads((self.folder / "state.json").read_text())
-        self.step_count, self.elapsed_s = known["step"], known["elapsed_s"]
+        self.step_count, self.elapsed_s = progress["step"], progress["elapsed_s"]
 
     @torch.no_grad()
     def _refresh(self) -> None:

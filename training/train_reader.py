@@ -5,11 +5,11 @@
     python training/train_reader.py --minutes 30 --start-from build/runs/reader_text \
         --export src/trauma_api/checkpoints/reader
 
-The first learns to answer and to write sections, and needs no phantom. The second lets the tower of the triage
-checkpoint see the phantoms once. The third learns to read as well, and exports. The first and third go on after a stop
-with --resume; ``--resume --minutes 0 --export DIR`` exports what a run has reached.
+The first learns to answer and to write sections, and needs no phantom. The second lets the tower that
+`train_reader_tower.py` made see the phantoms once. The third learns to read as well, and exports. The first and third
+go on after a stop with --resume; ``--resume --minutes 0 --export DIR`` exports what a run has reached.
 
-The tower is the triage model's, frozen; the projector and the language model learn. Prompts are the service's own.
+The tower is frozen; the projector and the language model learn. Prompts are the service's own.
 While it trains, a linear head, dropped afterwards, tells from the end of each picture what the picture shows.
 """
 
@@ -21,7 +21,6 @@ from random import Random
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
 from reader_data import (
     Batch,
@@ -34,6 +33,7 @@ from reader_data import (
 from reader_eyes import Eyes, write_features
 from reader_run import Progress, Run, cooled, start_folder
 from reader_text import conversation, prose, reading, seeded
+from reader_tower import read_weights
 from reader_validation import check_export, choose_temperature, validate_answers, validate_reading
 from trauma_api.engines.checkpoints import Metadata
 from trauma_api.engines.device import silence_libraries
@@ -136,7 +136,7 @@ def validate(run: Run, held_out: Views, arguments: argparse.Namespace) -> None:
 
 
 def export(run: Run, arguments: argparse.Namespace) -> None:
-    """Write the averaged weights with the triage tower as a checkpoint in 16 bit, and use it through the engine."""
+    """Write the averaged weights with the tower as a checkpoint in 16 bit, and use it through the engine."""
     held_out, training = Views(arguments.validation_set), Views(arguments.set)
     phantoms = training.refresh()
     run.swap_average()
@@ -176,8 +176,7 @@ def cool(model: Any, temperature: float) -> None:
 def put_tower(model: Any, tower: Path) -> None:
     """Load the weights that `train_reader_tower` exported."""
     target = model.model.vision_tower
-    weights = {name: value.float() for name, value in load_file(tower).items()}
-    getattr(target, "vision_model", target).load_state_dict(weights)
+    getattr(target, "vision_model", target).load_state_dict(read_weights(tower))
 
 
 def make_features(arguments: argparse.Namespace) -> None:
@@ -187,7 +186,7 @@ def make_features(arguments: argparse.Namespace) -> None:
     for folder in (arguments.validation_set, arguments.set):
         truths = sorted(folder.glob("[0-9]*/truth.json"))[part::parts]
         for number, truth in enumerate(truths, start=1):
-            write_features([truth.parent], eyes)
+            write_features(truth.parent, eyes)
             if number % 50 == 0 or number == len(truths):
                 print(f"{folder.name}: {number} of {len(truths)}", flush=True)
 

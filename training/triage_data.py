@@ -187,7 +187,8 @@ class SliceSet:
         pictures = [self._rgb[study][index] for study, index in places]
         shares = [self._patches[study][index] for study, index in places]
         statements, findings, injured = self.statements[rows], self.findings[rows], self.injured[rows]
-        for at in range(0, len(places) if paint is not None else 0, 2):
+        # the injured half, of which each has a partner after it
+        for at in range(0, len(places), 2):
             aorta_hu = self.aorta_hu[places[at][0]]
             if paint is None or aorta_hu is None or statements[at, -1] or findings[at, _JET]:
                 continue

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 from transformers import AutoProcessor, SiglipModel
 
+from run_state import PROGRESS_FILE, load_state, named, save_state, under
 from trauma_api.settings import TRIAGE_STATEMENTS
 from triage_data import FINDINGS, GROUPS
 from write_untrained_checkpoints import write_triage
@@ -76,32 +77,22 @@ class Run:
         torch._foreach_copy_(used, kept)
 
     def save(self) -> None:
-        """Write state.safetensors and state.json, each at once."""
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
-        tensors |= {f"heads.{name}": value for name, value in self.heads.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
-        new = self.folder / "new"
-        metadata = {"progress": json.dumps(self.progress._asdict())}
-        save_file({name: value.contiguous() for name, value in tensors.items()}, new, metadata=metadata)
-        new.replace(self.folder / "state.safetensors")
-        new.write_text(metadata["progress"] + "\n")
-        new.replace(self.folder / "state.json")
+        """Write the run's state (`run_state.save_state`)."""
+        tensors = (
+            named("model.", self.model.state_dict())
+            | named("average.", self.average.state_dict())
+            | named("heads.", self.heads.state_dict())
+        )
+        save_state(self.folder, tensors, self.optimizer, self.progress._asdict())
 
     def load(self) -> None:
         """Take up what `save` wrote. Raises FileNotFoundError."""
-        tensors = load_file(self.folder / "state.safetensors")
-        self.model.load_state_dict(_under("model.", tensors))
-        self.average.load_state_dict(_under("average.", tensors))
-        self.heads.load_state_dict(_under("heads.", tensors))
-        whole = self.optimizer.state_dict()
-        for name, value in _under("optimizer.", tensors).items():
-            index, key = name.split(".")
-            whole["state"].setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict(whole)
+        tensors, progress = load_state(self.folder, self.optimizer)
+        self.model.load_state_dict(under("model.", tensors))
+        self.average.load_state_dict(under("average.", tensors))
+        self.heads.load_state_dict(under("heads.", tensors))
         self.refresh_swift()
-        self.progress = Progress(**json.loads((self.folder / "state.json").read_text()))
+        self.progress = Progress(**progress)
 
     def start_from(self, checkpoint: Path) -> None:
         """Begin with the weights of an exported checkpoint; the heads that an export drops learn anew."""
@@ -113,7 +104,7 @@ class Run:
     @property
     def has_state(self) -> bool:
         """Whether the folder holds a run."""
-        return (self.folder / "state.json").exists()
+        return (self.folder / PROGRESS_FILE).exists()
 
     def log(self, **values: Any) -> None:
         """Print a line and add it to log.jsonl."""
@@ -127,10 +118,6 @@ class Run:
         """The average follows faster at the start, where the weights still move far."""
         share = 1.0 - min(EMA_DECAY, (1.0 + self.progress.step) / (10.0 + self.progress.step))
         torch._foreach_lerp_(list(self.average.parameters()), [p.detach() for p in self.model.parameters()], share)
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def start_model(model: Any) -> None:

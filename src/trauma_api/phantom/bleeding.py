@@ -23,7 +23,11 @@ from trauma_api.phantom.truth import ExtravasationSite
 
 _REACH_MM = 26.0
 _CLOT_MM = 45.0
-_AROUND_JET_MM = (2.0, 6.0)
+LEAST_BEAD_MM = 1.3
+"""Radius of the thinnest part of a jet."""
+AROUND_JET_MM = (2.0, 6.0)
+"""How much wider than a jet in an organ the hematoma around it is."""
+_SHARE_OF_AORTA = (0.62, 0.95)
 EXTRAVASATION_HU = (85.0, 370.0)
 """Shanmuganathan 1993: the range in 28 bleeding patients."""
 
@@ -169,16 +173,11 @@ def draw_jet(
     where = None if tissue.phase == "none" else _nearest_blood(anatomy, centre)
     if where is None:
         return None
-    hu = float(np.clip(random.uniform(0.62, 0.95) * tissue.aorta, *EXTRAVASATION_HU))
-    points = [where]
-    for _ in range(4):
-        points.append(tuple(value + random.normal(0, 0.6 * size_mm) for value in points[-1]))  # type: ignore[arg-type]
+    hu, beads = jet_hu(tissue.aorta, random), jet_beads(where, size_mm, random)
     reach = 4 * size_mm + 8
     window = canvas.grid.window(where, (reach, reach, reach))
     mask = np.zeros(canvas.grid.shape_of(window), bool)
     z0, y0, x0 = (part.start for part in window)
-    widths = [size_mm * share for share in (0.5, 0.5, 0.45, 0.35, 0.25)]
-    beads = [Bead(bead.centre, max(bead.radius_mm, 1.3)) for bead in beads_along(points, widths, 2)]
     organ = next((label for label, name in SITE_OF_ORGAN.items() if name == site), None)
     if organ is not None:
         _tear_around(anatomy, organ, beads, random)
@@ -192,9 +191,23 @@ def draw_jet(
     return Jet(site, window, mask, hu) if mask.any() else None
 
 
+def jet_hu(aorta_hu: float, random: np.random.Generator) -> float:
+    """A share of the aorta's HU, within `EXTRAVASATION_HU`."""
+    return float(np.clip(random.uniform(*_SHARE_OF_AORTA) * aorta_hu, *EXTRAVASATION_HU))
+
+
+def jet_beads(start: Point, size_mm: float, random: np.random.Generator) -> list[Bead]:
+    """A string of beads from ``start`` on, ``size_mm`` wide there and half as wide at its end, in mm of x, y and z."""
+    points = [start]
+    for _ in range(4):
+        points.append(tuple(value + random.normal(0, 0.6 * size_mm) for value in points[-1]))  # type: ignore[arg-type]
+    widths = [size_mm * share for share in (0.5, 0.5, 0.45, 0.35, 0.25)]
+    return [Bead(bead.centre, max(bead.radius_mm, LEAST_BEAD_MM)) for bead in beads_along(points, widths, 2)]
+
+
 def _tear_around(anatomy: Anatomy, organ: Label, beads: list[Bead], random: np.random.Generator) -> None:
     """The hematoma that a jet makes in the organ that it comes from."""
-    canvas, margin_mm, hu = anatomy.canvas, random.uniform(*_AROUND_JET_MM), random.uniform(*HEMATOMA_HU)
+    canvas, margin_mm, hu = anatomy.canvas, random.uniform(*AROUND_JET_MM), random.uniform(*HEMATOMA_HU)
     for bead in beads:
         part, distance = ball_distance(canvas.grid, Bead(bead.centre, bead.radius_mm + margin_mm))
         torn = (distance < 0) & can_bleed_into(canvas.labels_zyx[part], organ)
