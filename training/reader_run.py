@@ -1,6 +1,5 @@
 """What a reader training keeps: the model, its average, the optimizer, and how far it is."""
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -15,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from reader_data import Batch, Writer
 from reader_text import tokenizer_texts
-from run_state import PROGRESS_FILE, WEIGHTS_FILE, load_state, named, save_state, under
+from run_state import PROGRESS_FILE, WEIGHTS_FILE, load_state, log_line, named, save_state, under
 from trauma_api.engines.decoding import ModelState
 from trauma_api.engines.device import cpu_has_bfloat16
 from triage_data import FINDINGS
@@ -202,7 +201,4 @@ class Run:
     def log(self, **values: Any) -> None:
         """Print a line and add it to log.jsonl."""
         minutes, step = round(self.progress.elapsed_s / 60.0, 2), self.progress.step
-        line = json.dumps({"minutes": minutes, "step": step, **values})
-        print(line, flush=True)
-        with (self.folder / "log.jsonl").open("a") as stream:
-            stream.write(line + "\n")
+        log_line(self.folder, {"minutes": minutes, "step": step, **values})

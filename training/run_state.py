@@ -2,6 +2,7 @@
 
 state.safetensors    tensors by name, those of the optimizer as optimizer.{index}.{name}
 state.json           how far the run is
+log.jsonl            what it has printed
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-WEIGHTS_FILE, PROGRESS_FILE = "state.safetensors", "state.json"
+WEIGHTS_FILE, PROGRESS_FILE, LOG_FILE = "state.safetensors", "state.json", "log.jsonl"
 
 
 def save_state(
@@ -38,6 +39,14 @@ def load_state(folder: Path, optimizer: torch.optim.Optimizer) -> tuple[dict[str
         whole["state"].setdefault(int(index), {})[key] = value
     optimizer.load_state_dict(whole)
     return tensors, json.loads((folder / PROGRESS_FILE).read_text())
+
+
+def log_line(folder: Path, entry: dict[str, Any]) -> None:
+    """Print a line, and add it to the folder's log."""
+    line = json.dumps(entry)
+    print(line, flush=True)
+    with (folder / LOG_FILE).open("a") as log:
+        log.write(line + "\n")
 
 
 def named(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
+from run_state import LOG_FILE, load_state, log_line, named, save_state, under
 from segmenter_data import SEEN, Studies, batch_of, channels, three_slices
 from trauma_api.engines.checkpoints import ARCHITECTURES, Metadata
 from trauma_api.engines.device import cpu_has_bfloat16
@@ -82,28 +83,16 @@ class Run:
             self.average[name].copy_(now[name])
 
     def save(self) -> None:
-        """Write what is needed to go on."""
+        """Write the run's state (`run_state.save_state`)."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        state = {f"model.{k}": v.contiguous().clone() for k, v in self.model.state_dict().items()}
-        state |= {f"average.{k}": v.contiguous().clone() for k, v in self.average.items()}
-        for index, entry in self.optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{index}.{k}": v.contiguous().clone() for k, v in entry.items()}
-        save_file(state, self.folder / "next.safetensors")
-        (self.folder / "next.safetensors").rename(self.folder / "state.safetensors")
-        (self.folder / "state.json").write_text(json.dumps({"steps": self.steps, "minutes": self.minutes}))
+        tensors = named("model.", self.model.state_dict()) | named("average.", self.average)
+        save_state(self.folder, tensors, self.optimizer, {"steps": self.steps, "minutes": self.minutes})
 
     def load(self) -> None:
-        """Go on from what was saved."""
-        state = load_file(self.folder / "state.safetensors")
-        self.model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
-        self.average = {k[8:]: v for k, v in state.items() if k.startswith("average.")}
-        kept: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in state.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".")
-                kept.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": kept})
-        progress = json.loads((self.folder / "state.json").read_text())
+        """Take up what `save` wrote. Raises FileNotFoundError."""
+        tensors, progress = load_state(self.folder, self.optimizer)
+        self.model.load_state_dict(under("model.", tensors))
+        self.average = under("average.", tensors)
         self.steps, self.minutes = int(progress["steps"]), float(progress["minutes"])
 
     def start_from(self, checkpoint: Path) -> None:
@@ -153,7 +142,7 @@ def validate(model: Any, folders: list[Path], stride: int = 3) -> dict[str, floa
 
 def trained_on(run: Run) -> str:
     """What the run has opened, by its log."""
-    log = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (run.folder / LOG_FILE).read_text().splitlines()]
     phantoms, real = np.max([entry["studies"] for entry in log if "studies" in entry], axis=0)
     copies = f" and {real} varied copies of real CTs, with inserted injuries or as they are" if real else ""
     return f"{phantoms} synthetic phantoms of trauma-api{copies}; no injured patients"
@@ -208,10 +197,7 @@ def train(run: Run, arguments: argparse.Namespace) -> None:
 def note(run: Run, entry: dict[str, Any]) -> None:
     """Print and keep a line of the log."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    line = json.dumps({"minutes": round(run.minutes, 2), **entry})
-    print(line, flush=True)
-    with (run.folder / "log.jsonl").open("a") as log:
-        log.write(line + "\n")
+    log_line(run.folder, {"minutes": round(run.minutes, 2), **entry})
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """What a triage training keeps: the model, its average, the optimizer, and how far it is."""
 
 import copy
-import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoProcessor, SiglipModel
 
-from run_state import PROGRESS_FILE, load_state, named, save_state, under
+from run_state import PROGRESS_FILE, load_state, log_line, named, save_state, under
 from trauma_api.settings import TRIAGE_STATEMENTS
 from triage_data import FINDINGS, GROUPS
 from write_untrained_checkpoints import write_triage
@@ -109,10 +108,7 @@ class Run:
     def log(self, **values: Any) -> None:
         """Print a line and add it to log.jsonl."""
         minutes, images = round(self.progress.elapsed_s / 60.0, 2), self.progress.images
-        line = json.dumps({"minutes": minutes, "images": images, **values})
-        print(line, flush=True)
-        with (self.folder / "log.jsonl").open("a") as stream:
-            stream.write(line + "\n")
+        log_line(self.folder, {"minutes": minutes, "images": images, **values})
 
     def update_average(self) -> None:
         """The average follows faster at the start, where the weights still move far."""
