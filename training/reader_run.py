@@ -16,7 +16,7 @@ from reader_data import Batch, Writer
 from reader_text import tokenizer_texts
 from run_state import PROGRESS_FILE, WEIGHTS_FILE, load_state, log_line, named, save_state, under
 from trauma_api.engines.decoding import ModelState
-from trauma_api.engines.device import cpu_has_bfloat16
+from trauma_api.engines.device import cpu_prefers_bfloat16
 from triage_data import FINDINGS
 from write_untrained_checkpoints import write_reader
 
@@ -98,7 +98,7 @@ class Run:
 
     def losses(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The mean loss of the written tokens, and of what the pictures show."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_prefers_bfloat16()):
             output = self.model.model(
                 input_ids=batch.ids,
                 attention_mask=batch.mask,

@@ -28,7 +28,7 @@ from torch.nn import functional
 from run_state import LOG_FILE, load_state, log_line, named, save_state, under
 from segmenter_data import SEEN, Studies, batch_of, channels, three_slices
 from trauma_api.engines.checkpoints import ARCHITECTURES, Metadata
-from trauma_api.engines.device import cpu_has_bfloat16
+from trauma_api.engines.device import cpu_prefers_bfloat16
 from trauma_api.phantom.labels import BLOOD_LABELS
 from trauma_api.phantom.truth import TRUTH_FILE, PhantomTruth
 from write_untrained_checkpoints import write_metadata
@@ -62,7 +62,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_prefers_bfloat16()):
             logits = self.model(images.to(memory_format=torch.channels_last))
         loss = loss_of(logits.float(), blood)
         torch.autograd.backward(loss)
@@ -120,7 +120,7 @@ def validate(model: Any, folders: list[Path], stride: int = 3) -> dict[str, floa
             image = channels(torch.from_numpy(three)[None].float() * 2 - 200)
             rows, columns = image.shape[-2:]
             image = functional.pad(image, (0, -columns % 32, 0, -rows % 32)).to(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16, enabled=cpu_has_bfloat16()):
+            with torch.autocast("cpu", torch.bfloat16, enabled=cpu_prefers_bfloat16()):
                 found.append((model(image)[0, 0, :rows, :columns] > 0).numpy())
         mask = np.stack(found)
         spacing = PhantomTruth.model_validate_json((folder / TRUTH_FILE).read_bytes()).spacing_zyx_mm

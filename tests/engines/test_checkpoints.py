@@ -17,7 +17,7 @@ from tests.support.checkpoints import without_fingerprint
 
 from trauma_api.engines.base import CheckpointError, Role
 from trauma_api.engines.checkpoints import Metadata, open_checkpoint
-from trauma_api.engines.device import choose_device, choose_dtype
+from trauma_api.engines.device import choose_device, choose_dtype, cpu_prefers_bfloat16
 from trauma_api.engines.gemma import GemmaReader
 from trauma_api.engines.siglip import SiglipTriage
 from trauma_api.engines.unet import UNetSegmenter
@@ -224,6 +224,21 @@ def test_an_engine_says_how_many_slices_its_checkpoint_wants(untrained_checkpoin
         "reader": 12,
         "segmenter": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "prefers"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"architecture": "aarch64"}, False),
+    ],
+    ids=["amx", "intel without amx", "amd", "amd without 16 bit units", "other"],
+)
+def test_bfloat16_is_taken_where_it_is_faster(capabilities: dict[str, object], *, prefers: bool) -> None:
+    assert cpu_prefers_bfloat16(capabilities) is prefers
 
 
 def test_the_cpu_is_never_taken_for_cuda() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import AutoProcessor, SiglipModel
 
 from trauma_api.engines.base import EngineOutOfMemoryError
-from trauma_api.engines.device import cpu_has_bfloat16, on_device
+from trauma_api.engines.device import cpu_prefers_bfloat16, on_device
 from trauma_api.engines.siglip import SiglipTriage, suspicion_from_logits
 from trauma_api.imaging.volume import CTVolume
 from trauma_api.imaging.windowing import model_rgb, trunk_slice
@@ -36,7 +36,7 @@ def test_logits_are_those_of_the_whole_model(
     assert scores.logits.dtype == np.float32
     assert scores.logits.shape == (11, 3)
     spread = np.ptp(expected, axis=0).min()
-    np.testing.assert_allclose(scores.logits, expected, atol=0.2 * spread if cpu_has_bfloat16() else 1e-4)
+    np.testing.assert_allclose(scores.logits, expected, atol=0.2 * spread if cpu_prefers_bfloat16() else 1e-4)
     assert np.ptp(scores.logits, axis=0).min() > 1e-3, "different pictures must score differently"
 
 
@@ -96,7 +96,7 @@ def test_full_memory_becomes_an_engine_error() -> None:
 def test_info_states_the_provenance(triage: SiglipTriage, untrained_checkpoints: Path) -> None:
     info = triage.info
     assert (info.role, info.trained_on, info.device) == ("triage", "untrained", "cpu")
-    assert info.dtype == ("bfloat16" if cpu_has_bfloat16() else "float32")
+    assert info.dtype == ("bfloat16" if cpu_prefers_bfloat16() else "float32")
     assert info.checkpoint == f"{untrained_checkpoints.name}/triage"
     assert len(info.sha256) == 64
     assert info.device_memory_bytes is None

@@ -1,11 +1,11 @@
 """Where a model runs, in which precision, and what happens when its device fails."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import transformers
@@ -37,15 +37,20 @@ def _has_bfloat16(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 natively (AVX512_BF16 or AMX); elsewhere it is emulated, and slower."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+def cpu_prefers_bfloat16(capabilities: Mapping[str, Any] | None = None) -> bool:
+    """Whether a CPU is faster in bfloat16 than in float32: this one, or that of ``torch.cpu.get_capabilities``.
+
+    It is with AMX, and with AVX512_BF16 on AMD's cores. On Intel's, AVX512_BF16 takes half as long again as float32
+    (benchmarks/LOG.md). Elsewhere bfloat16 is emulated, and slower.
+    """
+    found = torch.cpu.get_capabilities() if capabilities is None else capabilities
+    is_intel = str(found.get("cpu_name")).startswith("Intel")
+    return bool(found.get("amx_bf16") or (found.get("avx512_bf16") and not is_intel))
 
 
 def choose_vision_dtype(device: torch.device) -> torch.dtype:
-    """The same for triage and segmentation, which also on a CPU run in bfloat16 where it multiplies that natively."""
-    return torch.bfloat16 if device.type == "cpu" and cpu_has_bfloat16() else choose_dtype(device)
+    """The same for triage and segmentation, which also on a CPU run in bfloat16 where that is faster."""
+    return torch.bfloat16 if device.type == "cpu" and cpu_prefers_bfloat16() else choose_dtype(device)
 
 
 def dtype_name(dtype: torch.dtype) -> str:

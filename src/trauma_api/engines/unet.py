@@ -81,7 +81,7 @@ def _resized(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 class UNetSegmenter:
     """Implements Segmenter with ``smp.Unet("resnet34")``.
 
-    On a CPU that multiplies bfloat16 natively the convolutions run in it. Only the trunk's box goes through the network
+    On a CPU that is faster in bfloat16 the convolutions run in it. Only the trunk's box goes through the network
     (`trunk_box`); outside of it are air, the table and arms, where the probability is 0.
     """
 
