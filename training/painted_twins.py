@@ -24,9 +24,9 @@ from trauma_api.phantom.bleeding import AROUND_JET_MM, jet_beads, jet_hu
 from trauma_api.phantom.injuries import HEMATOMA_HU
 from trauma_api.phantom.shapes import Bead
 from trauma_api.phantom.truth import TRUTH_FILE, ExtravasationTruth, PhantomTruth
+from trauma_api.settings import PACKAGED_CHECKPOINTS
 
 BUILD = Path(__file__).parents[1] / "build"
-CHECKPOINTS = Path(__file__).parents[1] / "src" / "trauma_api" / "checkpoints"
 _LEAST_ML, _LEAST_PIXELS, _LEAST_JET_ML, _TRIES = 5.0, 3.0, 0.4, 8
 _SITES = {9: "mesentery", 10: "retroperitoneum"}
 _ORGANS = ("liver", "spleen", "kidneys")
@@ -191,7 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", type=Path, default=BUILD / "phantom_set")
     parser.add_argument("--out", type=Path, default=BUILD / "phantom_twins")
-    parser.add_argument("--triage", type=Path, default=CHECKPOINTS / "triage", help="which selects slices")
+    parser.add_argument("--triage", type=Path, default=PACKAGED_CHECKPOINTS / "triage", help="which selects slices")
     parser.add_argument("--tower", type=Path, default=BUILD / "runs" / "tower" / "tower.safetensors")
     parser.add_argument("--share", type=float, default=0.5, help="of the phantoms that can have one")
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), help="which, of how many")

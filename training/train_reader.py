@@ -37,10 +37,10 @@ from reader_tower import read_weights
 from reader_validation import check_export, choose_temperature, validate_answers, validate_reading
 from trauma_api.engines.checkpoints import Metadata
 from trauma_api.engines.device import silence_libraries
+from trauma_api.settings import PACKAGED_CHECKPOINTS
 from write_untrained_checkpoints import READER_SLICES, write_metadata
 
 BUILD = Path(__file__).parents[1] / "build"
-CHECKPOINTS = Path(__file__).parents[1] / "src" / "trauma_api" / "checkpoints"
 REFRESH_S, SAVE_S, LOG_S = 120.0, 180.0, 30.0
 TEXT_WEIGHT = 0.5
 """Of the loss of answers and sections beside that of a reading."""
@@ -195,7 +195,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", type=Path, default=BUILD / "phantom_set")
     parser.add_argument("--validation-set", type=Path, default=BUILD / "phantom_set_val")
-    parser.add_argument("--triage", type=Path, default=CHECKPOINTS / "triage", help="which selects slices")
+    parser.add_argument("--triage", type=Path, default=PACKAGED_CHECKPOINTS / "triage", help="which selects slices")
     parser.add_argument("--tower", type=Path, default=BUILD / "runs" / "tower" / "tower.safetensors")
     parser.add_argument("--twins", type=Path, help="a further set, of painted twins")
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), help="of the features: which, of how many")

@@ -36,11 +36,11 @@ from reader_tower import (
 from roc import area_under_roc
 from train_triage import AIR_LEVEL, INJURY_PATCH_WEIGHT, set_rate
 from trauma_api.engines.device import silence_libraries
+from trauma_api.settings import PACKAGED_CHECKPOINTS
 from triage_data import GROUPS, INJURY_GROUPS, SliceSet, augmented
 from write_untrained_checkpoints import READER_IMAGE_PIXELS, READER_PATCH_PIXELS
 
 BUILD = Path(__file__).parents[1] / "build"
-CHECKPOINTS = Path(__file__).parents[1] / "src" / "trauma_api" / "checkpoints"
 SAVE_S, CHECK_S, LOG_S = 180.0, 240.0, 60.0
 TWIN_SHARE = 0.5
 """Of the injured pictures, how many have themselves, without a painted jet, beside them instead of a clean one."""
@@ -152,7 +152,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--set", type=Path, default=BUILD / "phantom_set")
     parser.add_argument("--validation-set", type=Path, default=BUILD / "phantom_set_val")
     parser.add_argument("--out", type=Path, default=BUILD / "runs" / "tower")
-    parser.add_argument("--triage", type=Path, default=CHECKPOINTS / "triage", help="whose tower to begin with")
+    parser.add_argument(
+        "--triage", type=Path, default=PACKAGED_CHECKPOINTS / "triage", help="whose tower to begin with"
+    )
     parser.add_argument("--minutes", type=float, default=64.0)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--pictures", type=int, default=20, help="in a batch, beside windows")

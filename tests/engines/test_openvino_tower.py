@@ -56,7 +56,8 @@ def test_embeddings_are_those_of_transformers(activation: str, pixels: torch.Ten
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_fewer_bits_change_little_and_something(precision: str, pixels: torch.Tensor) -> None:
-    if precision == "bfloat16" and not torch.cpu.get_capabilities().get("avx512_bf16"):
+    units = torch.cpu.get_capabilities()
+    if precision == "bfloat16" and not (units.get("avx512_bf16") or units.get("amx_bf16")):
         pytest.skip("this CPU does not multiply in bfloat16")
     tower = tower_with()
     found = OpenVinoTower(tower, precision, one_core=True).embed(pixels)

@@ -8,20 +8,19 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from average_checkpoints import FORMAT, TOWER, WEIGHTS_FILE, average
+from tests.support.checkpoints import without_fingerprint
 from trauma_api.engines.checkpoints import open_checkpoint
-from write_untrained_checkpoints import write_metadata
+from trauma_api.settings import PACKAGED_CHECKPOINTS
 
-READER = Path(__file__).parents[2] / "src" / "trauma_api" / "checkpoints" / "reader"
+READER = PACKAGED_CHECKPOINTS / "reader"
 
 
 @pytest.fixture
 def second(tmp_path: Path) -> Path:
     """The shipped reader, with one added to each of its weights."""
-    folder = tmp_path / "second"
-    shutil.copytree(READER, folder)
+    folder = without_fingerprint(Path(shutil.copytree(READER, tmp_path / "second")))
     weights = load_file(folder / WEIGHTS_FILE)
     save_file({name: value + 1 for name, value in weights.items()}, folder / WEIGHTS_FILE, FORMAT)
-    write_metadata(folder, open_checkpoint(str(READER), "reader").metadata)
     return folder
 
 
