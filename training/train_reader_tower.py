@@ -38,6 +38,7 @@ from train_triage import AIR_LEVEL, INJURY_PATCH_WEIGHT, set_rate
 from trauma_api.engines.device import silence_libraries
 from trauma_api.settings import PACKAGED_CHECKPOINTS
 from triage_data import GROUPS, INJURY_GROUPS, SliceSet, augmented
+from triage_run import IN_16_BIT
 from write_untrained_checkpoints import READER_IMAGE_PIXELS, READER_PATCH_PIXELS
 
 BUILD = Path(__file__).parents[1] / "build"
@@ -97,7 +98,7 @@ def check(run: TowerRun, unseen: WindowBatch) -> dict[str, float | None]:
     pairs, blocks = [], []
     for start in range(0, len(unseen.pixels), 64):
         pixels, corners = unseen.pixels[start : start + 64], unseen.corners[start : start + 64]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=IN_16_BIT):
             states = window_states(run.average["tower"], pixels, corners)
             pairs.append(pair_logits(run.average["heads"], states)[..., JET_GROUP])
             blocks.append(block_logits(run.average["heads"], states)[..., JET_GROUP])

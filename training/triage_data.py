@@ -1,5 +1,6 @@
 """Slices of the phantom training set as triage sees them: what each one shows, and balanced batches of them."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -119,7 +120,9 @@ class SliceSet:
         slices = sorted(truth.slices, key=lambda one: one.slice_index)
         known = folder / "statements.npy"
         if not known.is_file():
-            np.save(known, statement_truth(slices, np.load(folder / "labels.npy"), truth.spacing_zyx_mm))
+            unfinished = folder / f".statements.{os.getpid()}.npy"
+            np.save(unfinished, statement_truth(slices, np.load(folder / "labels.npy"), truth.spacing_zyx_mm))
+            unfinished.rename(known)  # whole or not at all, as several trainings may read a set
         statements = np.load(known)
         taken = np.arange(len(slices))[:: self._stride]
         injured = np.array([one.injury_or_blood for one in slices], bool)
