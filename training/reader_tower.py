@@ -12,8 +12,8 @@ from transformers import SiglipVisionModel
 
 from painted_jets import BLOOD_GROUPS, JET_GROUP
 from run_state import load_state, named, save_state, under
+from trauma_api.engines.device import choose_vision_dtype
 from triage_data import FINDINGS, GROUPS
-from triage_run import STEP_DTYPE
 from write_untrained_checkpoints import READER_IMAGE_PIXELS, READER_PATCH_PIXELS, vision_config
 
 BLOCK = 4
@@ -156,7 +156,7 @@ class TowerRun:
         tower.set_attn_implementation("eager")
         self.model = nn.ModuleDict({"tower": tower, "heads": Heads(tower.config.hidden_size)})
         self.average = copy.deepcopy(self.model).eval().requires_grad_(requires_grad=False)
-        self.swift: Any = copy.deepcopy(self.model).to(STEP_DTYPE)
+        self.swift: Any = copy.deepcopy(self.model).to(choose_vision_dtype(torch.device("cpu")))
         matrices = [p for p in self.model.parameters() if p.ndim >= 2]
         others = [p for p in self.model.parameters() if p.ndim < 2]
         groups: list[dict[str, Any]] = [

@@ -35,10 +35,9 @@ from reader_tower import (
 )
 from roc import area_under_roc
 from train_triage import AIR_LEVEL, INJURY_PATCH_WEIGHT, set_rate
-from trauma_api.engines.device import silence_libraries
+from trauma_api.engines.device import cpu_prefers_bfloat16, silence_libraries
 from trauma_api.settings import PACKAGED_CHECKPOINTS
 from triage_data import GROUPS, INJURY_GROUPS, SliceSet, augmented
-from triage_run import IN_16_BIT
 from write_untrained_checkpoints import READER_IMAGE_PIXELS, READER_PATCH_PIXELS
 
 BUILD = Path(__file__).parents[1] / "build"
@@ -98,7 +97,7 @@ def check(run: TowerRun, unseen: WindowBatch) -> dict[str, float | None]:
     pairs, blocks = [], []
     for start in range(0, len(unseen.pixels), 64):
         pixels, corners = unseen.pixels[start : start + 64], unseen.corners[start : start + 64]
-        with torch.autocast("cpu", torch.bfloat16, enabled=IN_16_BIT):
+        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_prefers_bfloat16()):
             states = window_states(run.average["tower"], pixels, corners)
             pairs.append(pair_logits(run.average["heads"], states)[..., JET_GROUP])
             blocks.append(block_logits(run.average["heads"], states)[..., JET_GROUP])

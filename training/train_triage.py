@@ -28,11 +28,11 @@ from transformers import SiglipModel
 
 from roc import area_under_roc
 from trauma_api.engines.checkpoints import Calibration, Metadata
-from trauma_api.engines.device import silence_libraries
+from trauma_api.engines.device import cpu_prefers_bfloat16, silence_libraries
 from trauma_api.engines.siglip import SiglipTriage
 from trauma_api.settings import TRIAGE_STATEMENTS
 from triage_data import GROUPS, INJURY_GROUPS, Batch, SliceSet, augmented
-from triage_run import IN_16_BIT, Progress, Run, compare, embed_statements, see
+from triage_run import Progress, Run, compare, embed_statements, see
 from write_untrained_checkpoints import IMAGE_PIXELS, write_metadata, write_triage
 
 BUILD = Path(__file__).parents[1] / "build"
@@ -69,7 +69,7 @@ def losses_of(run: Run, batch: Batch, kept_count: int | None) -> dict[str, torch
         targets = targets.gather(1, kept[:, :, None].expand(-1, -1, GROUPS))
     states, pooled = see(run.swift.vision, batch.pixels, kept)
     patch_logits, slice_logits = run.swift.heads.patches(states), run.swift.heads.slices(pooled)
-    with torch.autocast("cpu", torch.bfloat16, enabled=IN_16_BIT):
+    with torch.autocast("cpu", torch.bfloat16, enabled=cpu_prefers_bfloat16()):
         statements = embed_statements(run.model, run.tokens)
     logits = compare(run.model, pooled, statements)
     # half the difference of two logits is one logit
@@ -142,7 +142,7 @@ def logits_of(run: Run, slices: SliceSet, batch_size: int = 64) -> NDArray[np.fl
     parts = []
     for start in range(0, len(slices), batch_size):
         rows = np.arange(start, min(start + batch_size, len(slices)))
-        with torch.autocast("cpu", torch.bfloat16, enabled=IN_16_BIT):
+        with torch.autocast("cpu", torch.bfloat16, enabled=cpu_prefers_bfloat16()):
             _, pooled = see(run.average.vision_model, slices.batch(rows).pixels)
         parts.append(compare(run.average, pooled, statements).numpy())
     return np.concatenate(parts)
